@@ -1,0 +1,57 @@
+/*
+ * merge.h
+ *		The merge of two states of one key, on metadata alone: what is alive,
+ *		which side each column comes from, and the version of the result.
+ *
+ * Values stay with the caller, who takes each column from the side that the
+ * plan names and compares values where the plan says that both sides wrote.
+ */
+#ifndef FERRY_CORE_MERGE_H
+#define FERRY_CORE_MERGE_H
+
+#include "core/version.h"
+
+typedef enum MergeMode
+{
+	MERGE_MODE_COLUMN = 'c',
+	MERGE_MODE_ROW = 'r'
+} MergeMode;
+
+typedef enum LifePolicy
+{
+	LIFE_LAST_WINS = 'l',
+	LIFE_UPDATE_WINS = 'u'
+} LifePolicy;
+
+typedef enum MergeOutcome
+{
+	MERGE_IGNORED,				/* remote <= local: nothing to do */
+	MERGE_TAKEN,				/* local <= remote: take it whole */
+	MERGE_MERGED				/* concurrent */
+} MergeOutcome;
+
+/*
+ * The columns are given as ids[0..n); take_remote and contested are indexed
+ * alike.  contested[i]: both sides wrote the column since they parted (neither
+ * has seen the other's dot), so that different values there are a conflict.
+ * life_contested: one side is dead, the other alive, and neither had seen the
+ * other's last write.
+ */
+typedef struct MergePlan
+{
+	MergeOutcome outcome;
+	bool		alive;
+	bool		life_contested;
+	bool		life_from_remote;	/* whose life register won (MERGED) */
+	Version		version;
+	bool	   *take_remote;
+	bool	   *contested;
+} MergePlan;
+
+/* everything in *plan is allocated; the inputs are not kept */
+extern void merge_plan(MergeMode mode, LifePolicy life,
+					   const Version *local, bool local_alive,
+					   const Version *remote, bool remote_alive,
+					   const uint16_t *ids, int n, MergePlan *plan);
+
+#endif							/* FERRY_CORE_MERGE_H */

@@ -1,0 +1,119 @@
+/*-------------------------------------------------------------------------
+ *
+ * ferry.c
+ *		Module entry: settings, hooks, shared memory.
+ *
+ * The library is loaded in two ways: preloaded by the postmaster, which is
+ * what a node needs, and on demand in a backend of a server that does not
+ * preload it (CREATE EXTENSION, a stray trigger).  In the second case there is
+ * no shared memory: node_current() then says what to configure.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+
+#include "ferry.h"
+#include "link/link.h"
+#include "node/node.h"
+
+PG_MODULE_MAGIC;
+
+int			ferry_max_nodes = 64;
+int			ferry_max_links = 128;
+int			ferry_max_clock_skew_ms = 60000;
+int			ferry_retry_initial_ms = 100;
+int			ferry_retry_max_ms = 1500;
+int			ferry_batch_ms = 100;
+
+static shmem_request_hook_type previous_shmem_request_hook = NULL;
+static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
+
+PGDLLEXPORT void _PG_init(void);
+
+static void
+request_shared_memory(void)
+{
+	if (previous_shmem_request_hook)
+		previous_shmem_request_hook();
+	RequestAddinShmemSpace(add_size(node_shmem_size(), link_shmem_size()));
+	RequestNamedLWLockTranche("ferry", 2);	/* [0] nodes, [1] links */
+}
+
+static void
+start_shared_memory(void)
+{
+	if (previous_shmem_startup_hook)
+		previous_shmem_startup_hook();
+	node_shmem_init();
+	link_shmem_init();
+}
+
+static void
+define_settings(void)
+{
+	DefineCustomIntVariable("ferry.max_clock_skew",
+							"Furthest that a stamp from a peer may lie ahead of this machine's clock.",
+							"A state with a later stamp is refused and its link held.",
+							&ferry_max_clock_skew_ms,
+							60000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("ferry.retry_initial_ms",
+							"First wait before a lost peer is tried again.",
+							"Doubles with every failure, with jitter, up to ferry.retry_max_ms.",
+							&ferry_retry_initial_ms,
+							100, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("ferry.retry_max_ms",
+							"Longest wait before a lost peer is tried again.",
+							NULL,
+							&ferry_retry_max_ms,
+							1500, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("ferry.batch_ms",
+							"Longest time that one local transaction goes on collecting remote ones.",
+							"Bounds how long rows merged from a busy peer stay locked.",
+							&ferry_batch_ms,
+							100, 0, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	if (process_shared_preload_libraries_in_progress)
+	{
+		DefineCustomIntVariable("ferry.max_nodes",
+								"Number of databases of this server that can be ferry nodes.",
+								NULL,
+								&ferry_max_nodes,
+								64, 1, 10000,
+								PGC_POSTMASTER, 0, NULL, NULL, NULL);
+		DefineCustomIntVariable("ferry.max_links",
+								"Number of links that the nodes of this server can have in all.",
+								NULL,
+								&ferry_max_links,
+								128, 1, 100000,
+								PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	}
+	MarkGUCPrefixReserved("ferry");
+}
+
+void
+_PG_init(void)
+{
+	define_settings();
+
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	previous_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shared_memory;
+	previous_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = start_shared_memory;
+
+	capture_install_hooks();
+	link_register_launcher();
+}

@@ -1,0 +1,85 @@
+/*
+ * link.h
+ *		Links: the workers that pull from peers, and what they tell of
+ *		themselves in shared memory.
+ */
+#ifndef FERRY_LINK_LINK_H
+#define FERRY_LINK_LINK_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "core/version.h"
+#include "datatype/timestamp.h"
+#include "storage/latch.h"
+#include "storage/spin.h"
+
+typedef enum LinkState
+{
+	LINK_STOPPED = 0,			/* no worker, none wanted */
+	LINK_STARTING,
+	LINK_CONNECTING,
+	LINK_COPYING,				/* first copy or resync: states of whole tables */
+	LINK_STREAMING,				/* live and caught up or catching up */
+	LINK_WAITING,				/* lost the peer; next_retry says when */
+	LINK_PAUSED,
+	LINK_HELD					/* needs a person: last_error says why (clock skew, wrong peer) */
+} LinkState;
+
+#define LINK_ERROR_BYTES 512
+
+/* one per peer and node; fields below the mutex are guarded by it */
+typedef struct LinkShared
+{
+	Oid			dboid;			/* InvalidOid: free */
+	char		peer[NAMEDATALEN];
+	slock_t		mutex;
+	NodeId		peer_id;
+	LinkState	state;
+	pid_t		pid;
+	Latch	   *latch;			/* of the worker, to wake it */
+	XLogRecPtr	received_lsn;	/* end of what has arrived */
+	XLogRecPtr	applied_lsn;	/* end of the last remote transaction committed here */
+	XLogRecPtr	flushed_lsn;	/* the same, durable here */
+	XLogRecPtr	peer_lsn;		/* the peer's WAL end, as it last said */
+	TimestampTz last_message;
+	TimestampTz last_commit_time;	/* at the peer, of the last transaction applied */
+	TimestampTz caught_up_at;	/* last moment when nothing was waiting */
+	uint64		txns;			/* since the worker of this link first started */
+	uint64		rows;
+	uint64		bytes;
+	uint64		conflicts;
+	uint64		quarantined;
+	double		txns_per_s;		/* exponentially weighted, about 5 s */
+	double		rows_per_s;
+	int			failures;		/* in a row */
+	TimestampTz next_retry;
+	TimestampTz error_at;
+	char		error[LINK_ERROR_BYTES];
+	bool		careful;		/* next start retries row by row */
+	int64		clock_offset_us;	/* peer's clock minus ours */
+	int64		clock_rtt_us;
+	TimestampTz clock_at;
+} LinkShared;
+
+extern Size link_shmem_size(void);
+extern void link_shmem_init(void);
+extern const char *link_state_name(LinkState s);
+
+/* this database's entries: iterate with an index from 0; NULL at the end */
+extern LinkShared *link_shared_next(int *i);
+extern LinkShared *link_shared_find(const char *peer);
+
+/* background workers (registered or started by name) */
+extern PGDLLEXPORT void ferry_launcher_main(Datum arg);
+extern PGDLLEXPORT void ferry_supervisor_main(Datum arg);
+extern PGDLLEXPORT void ferry_link_main(Datum arg);
+extern void link_register_launcher(void);	/* from _PG_init */
+
+/* tell the launcher that a database became a node (at commit) */
+extern void link_wake_launcher(void);
+
+/* a peer has just connected to us: its link here may retry now */
+extern void link_wake_peer(NodeId peer);
+
+#endif							/* FERRY_LINK_LINK_H */

@@ -1,0 +1,80 @@
+/*
+ * node.h
+ *		Who we are: this database's node id and its hybrid logical clock.
+ *
+ * One entry per node in shared memory, found by database OID.  The clock is a
+ * single atomic; its high-water mark is kept on disk ahead of use, in
+ * pg_ferry/<database oid>.hlc under the data directory.
+ */
+#ifndef FERRY_NODE_NODE_H
+#define FERRY_NODE_NODE_H
+
+#include "postgres.h"
+
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+
+#include "core/version.h"
+
+typedef struct NodeShared
+{
+	Oid			dboid;			/* InvalidOid: free entry */
+	NodeId		id;
+	pg_atomic_uint64 clock;		/* last stamp given or seen */
+	pg_atomic_uint64 high_water;	/* on disk; no stamp beyond it may be used */
+	pg_atomic_uint32 config_generation; /* bumped when peers or tables change */
+	pid_t		supervisor_pid; /* 0 if none runs */
+	struct Latch *supervisor_latch;
+} NodeShared;
+
+/* settings (defined in ferry.c) */
+extern int	ferry_max_nodes;
+extern int	ferry_max_links;
+extern int	ferry_max_clock_skew_ms;
+extern int	ferry_retry_initial_ms;
+extern int	ferry_retry_max_ms;
+extern int	ferry_batch_ms;
+
+/* shared memory: called from ferry.c's hooks */
+extern Size node_shmem_size(void);
+extern void node_shmem_init(void);
+
+/*
+ * This database's entry, read from ferry.local_node and registered in shared
+ * memory at first use.  node_current_or_null returns NULL when the database is
+ * no node (or ferry is not preloaded); node_current raises
+ * ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE with a hint.
+ */
+extern NodeShared *node_current(void);
+extern NodeShared *node_current_or_null(void);
+extern NodeId node_id(void);
+extern const char *node_name(void); /* in a backend-long context */
+
+/* a fresh dot of this node, greater than every stamp seen so far */
+extern Dot	node_stamp(void);
+
+/* the first stamp of this transaction, 0 if none was taken yet */
+extern Hlc	node_transaction_first_stamp(void);
+
+/*
+ * Raise the clock to a stamp from elsewhere.  node_clock_too_far says whether
+ * the stamp is more than ferry.max_clock_skew ahead of this machine's clock:
+ * such a stamp must be refused before it is merged.
+ */
+extern void node_clock_raise(Hlc hlc);
+extern bool node_clock_too_far(Hlc hlc);
+
+/* after commit: tell the supervisor that peers or tables changed */
+extern void node_config_changed(void);
+
+/* supervisor duty, every few seconds: keep the high-water mark ahead */
+extern void node_clock_keep_ahead(void);
+
+/* forget a node's shared entry and file (DROP EXTENSION, drop database) */
+extern void node_forget(Oid dboid);
+
+/* names of cluster-wide objects; buffers of NAMEDATALEN */
+extern void node_slot_name(char *buf, NodeId sender, NodeId receiver);
+extern void node_origin_name(char *buf, NodeId here, NodeId peer);
+
+#endif							/* FERRY_NODE_NODE_H */

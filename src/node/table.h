@@ -1,0 +1,66 @@
+/*
+ * table.h
+ *		The tables under ferry, as every hot path wants to know them: one cache
+ *		entry per relation, dropped by relcache invalidation.
+ */
+#ifndef FERRY_NODE_TABLE_H
+#define FERRY_NODE_TABLE_H
+
+#include "postgres.h"
+
+#include "access/attnum.h"
+#include "utils/rel.h"
+
+#include "core/merge.h"
+
+#define FERRY_VERSION_COLUMN "_ferry"
+
+/*
+ * A registered table, or a partition of one.
+ *
+ * "attno" is an attribute number in this relation, "column id" the attribute
+ * number of the same-named column in the registered (root) table; they differ
+ * only in partitions with another physical order.
+ */
+typedef struct FerryTable
+{
+	Oid			relid;			/* this relation */
+	Oid			rootid;			/* the registered table; equals relid unless a partition */
+	Oid			tombid;			/* its tombstone table, ferry.tombstone_N */
+	Oid			tomb_index;		/* unique index over the tombstones' keys */
+	MergeMode	mode;
+	LifePolicy	life;
+	AttrNumber	version_attno;
+	int			natts;			/* of this relation, dropped ones included */
+	int			nkeys;
+	AttrNumber *key_attnos;		/* of this relation, in key order */
+	Oid			key_index;		/* primary key index of this relation (InvalidOid: partitioned) */
+	int			nplain;			/* live columns that are neither key, version nor generated */
+	AttrNumber *plain_attnos;	/* sorted by column id */
+	uint16	   *plain_ids;		/* column ids, sorted */
+	uint16	   *column_ids;		/* [attno - 1] -> column id; 0: dropped, version or generated */
+	AttrNumber *id_attnos;		/* [column id - 1] -> attno; 0: none */
+	int			nids;			/* length of id_attnos */
+	bool		is_partitioned;
+} FerryTable;
+
+/*
+ * The entry of a relation, or NULL if it is not under ferry.  Valid until the
+ * next invalidation is accepted: callers hold a lock on the relation and do
+ * not keep the pointer across statements.  Works under a historic snapshot
+ * (ferry.registered_table is a user catalog table).
+ */
+extern FerryTable *table_lookup(Oid relid);
+
+/* the same; raises ERRCODE_UNDEFINED_OBJECT if it is not under ferry */
+extern FerryTable *table_lookup_required(Oid relid);
+
+/* the registered table to which a tombstone table belongs, or InvalidOid */
+extern Oid	table_of_tombstones(Oid tombid);
+
+/* ferry.version and the schema's relations, by name, cached per backend */
+extern Oid	ferry_version_type(void);
+extern Oid	ferry_schema(void);
+extern Oid	ferry_relation(const char *name);	/* in schema ferry; cached */
+
+#endif							/* FERRY_NODE_TABLE_H */

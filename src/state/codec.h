@@ -1,0 +1,84 @@
+/*
+ * codec.h
+ *		Values between the server's form and the wire's.
+ */
+#ifndef FERRY_STATE_CODEC_H
+#define FERRY_STATE_CODEC_H
+
+#include "postgres.h"
+
+#include "core/wire.h"
+#include "fmgr.h"
+#include "node/table.h"
+#include "utils/rel.h"
+
+/* how to write one column's values; made once per relation and stream */
+typedef struct ValueEncoder
+{
+	Oid			typid;
+	int16		typlen;
+	bool		typbyval;
+	WireKind	kind;			/* RAW, BINARY or TEXT */
+	FmgrInfo	proc;			/* typsend or typoutput */
+} ValueEncoder;
+
+extern void value_encoder_init(ValueEncoder *e, Oid typid, MemoryContext cxt);
+
+/* leaks into the current (short-lived) context; an on-disk TOAST pointer is fetched */
+extern void value_encode(WireWriter *w, ValueEncoder *e, Datum value, bool isnull);
+
+/* how to read a column that the sender describes by type name */
+typedef struct ValueDecoder
+{
+	Oid			sender_typid;	/* the sender's type, here; InvalidOid: unknown here */
+	Oid			typid;			/* our column's type */
+	int32		typmod;
+	bool		same;			/* both are the same type: no text detour */
+	int16		typlen;
+	bool		typbyval;
+	Oid			recv_ioparam,
+				in_ioparam,
+				sender_ioparam;
+	FmgrInfo	recv;			/* sender type's receive */
+	FmgrInfo	sender_out;		/* sender type's output, for the detour */
+	FmgrInfo	in;				/* our type's input */
+} ValueDecoder;
+
+extern void value_decoder_init(ValueDecoder *d, const WireColumn *col,
+							   Oid typid, int32 typmod, MemoryContext cxt);
+
+/*
+ * Decode a RAW, BINARY or TEXT value into our column's type (domains are
+ * checked, typmod applied); allocates in the current context; raises what the
+ * type's functions raise, ERRCODE_PROTOCOL_VIOLATION for impossible lengths.
+ */
+extern Datum value_decode(ValueDecoder *d, const WireValue *v);
+
+/* text of a value by the sender's type, for quarantine; NULL if unknown here */
+extern char *value_decode_to_text(const WireColumn *col, const WireValue *v);
+
+/*
+ * What both senders (output plugin, delta) know of a relation: its wire
+ * description and encoders in wire column order.  attnos are of that relation
+ * (a partition describes itself under its root's name and column ids).
+ */
+typedef struct RelationEncoder
+{
+	WireRelation wire;			/* wire.id is the root's OID */
+	AttrNumber *attnos;			/* [wire column] -> attno in relid */
+	ValueEncoder *values;
+	AttrNumber	version_attno;
+	int			nkeys;
+} RelationEncoder;
+
+extern RelationEncoder *relation_encoder_create(const FerryTable *table, Relation rel, MemoryContext cxt);
+
+/* one live row as an 'A' message; on-disk TOAST pointers become WIRE_UNCHANGED if send_toast is false */
+extern void relation_encode_alive(WireWriter *w, RelationEncoder *e,
+								  Datum *values, bool *nulls, bool send_toast);
+
+/* one tombstone row (see tombstone.h for its layout) as a 'D' message */
+extern void relation_encode_dead(WireWriter *w, RelationEncoder *e, const FerryTable *table,
+								 Datum *tomb_values, bool *tomb_nulls);
+
+#endif							/* FERRY_STATE_CODEC_H */

@@ -1,0 +1,56 @@
+/*
+ * state.h
+ *		A row state in the server: alive or dead, a version, and the values by
+ *		attribute number of the local table.
+ */
+#ifndef FERRY_STATE_STATE_H
+#define FERRY_STATE_STATE_H
+
+#include "postgres.h"
+
+#include "core/merge.h"
+#include "core/wire.h"
+#include "executor/tuptable.h"
+#include "node/table.h"
+
+typedef enum ValueKind
+{
+	VALUE_ABSENT = 0,			/* the state does not carry this column */
+	VALUE_HERE,					/* values[]/nulls[] hold it */
+	VALUE_UNCHANGED				/* TOASTed, not sent: the receiver must have it */
+} ValueKind;
+
+typedef struct RowState
+{
+	bool		alive;
+	Version		version;		/* column ids are local */
+	int			natts;
+	Datum	   *values;			/* [attno - 1]; key columns always VALUE_HERE */
+	bool	   *nulls;
+	uint8	   *kinds;			/* ValueKind */
+} RowState;
+
+/* allocate an all-absent state for a table, in the current context */
+extern RowState *state_create(const FerryTable *table);
+
+/* encode a version into a ferry.version datum (palloc'd) and back (arrays palloc'd) */
+extern Datum state_version_datum(const Version *v);
+extern void state_version_read(Datum d, Version *v);	/* raises ERRCODE_DATA_CORRUPTED */
+
+/* the state of a live row; values point into the slot, which must stay */
+extern RowState *state_from_slot(const FerryTable *table, TupleTableSlot *slot);
+
+/* jsonb for conflicts and ferry.state; see state/json.c */
+extern Datum state_key_to_jsonb(const FerryTable *table, Relation rel, const RowState *s);
+extern Datum state_row_to_jsonb(const FerryTable *table, Relation rel, const RowState *s);
+extern Datum state_to_jsonb(const FerryTable *table, Relation rel, const RowState *s);
+
+/* parse and check a state in jsonb; raises ERRCODE_INVALID_PARAMETER_VALUE and the like */
+extern RowState *state_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb);
+/* only the key: {"id": 1} */
+extern RowState *state_key_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb);
+
+/* the state held here for a key (row, tombstone, or both merged); NULL if none */
+extern RowState *state_fetch(const FerryTable *table, Relation rel, const RowState *key);
+
+#endif							/* FERRY_STATE_STATE_H */

@@ -1,0 +1,48 @@
+/*
+ * tombstone.h
+ *		Where dead rows live: one table ferry.tombstone_N per registered table.
+ *
+ *		k1 .. kn	the key, same types and collations, unique index with the
+ *					same operator classes as the primary key
+ *		_ferry		ferry.version not null
+ *		image		bytea: the last image in column mode, NULL in row mode.
+ *					{varint column id, value as wire_put_value()}*
+ *
+ * A key has a row or a tombstone, not both, but for races between a local
+ * insert and a merged delete; whoever finds both merges them.
+ */
+#ifndef FERRY_STATE_TOMBSTONE_H
+#define FERRY_STATE_TOMBSTONE_H
+
+#include "state/state.h"
+#include "storage/itemptr.h"
+
+/* false only if the table surely has no tombstone (it has no block at all) */
+extern bool tombstone_any(const FerryTable *table);
+
+/*
+ * The tombstone of a key, or NULL.  key_values in key order.  Sees what is
+ * committed now and this transaction's own work; never misses one that stands.
+ * Fills *tid for tombstone_put/tombstone_remove.
+ */
+extern RowState *tombstone_find(const FerryTable *table, const Datum *key_values, ItemPointer tid);
+
+/*
+ * Write a dead state: insert (tid NULL or invalid) or replace the one at tid.
+ * In a race with another transaction's insert of the same key waits for it,
+ * then merges with what it wrote.
+ */
+extern void tombstone_put(const FerryTable *table, const RowState *dead, ItemPointer tid);
+
+extern void tombstone_remove(const FerryTable *table, ItemPointer tid);
+
+/* the tombstone a row leaves behind: key, image (column mode) and version */
+extern RowState *tombstone_from_row(const FerryTable *table, const RowState *row, const Version *version);
+
+/* decode a tombstone table's tuple into a state */
+extern RowState *tombstone_decode(const FerryTable *table, Datum *values, bool *nulls);
+
+/* create ferry.tombstone_N for a table being registered; returns its OID */
+extern Oid	tombstone_create_table(Relation rel, Oid key_index);
+
+#endif							/* FERRY_STATE_TOMBSTONE_H */
