@@ -7,8 +7,95 @@
 
 #include "postgres.h"
 
+#include "access/tableam.h"
+
 #if PG_VERSION_NUM < 150000
 #error "ferry needs PostgreSQL 15 or later"
 #endif
+
+/* --- executor --- */
+
+/* the range table of a plan-less executor state: one relation */
+#if PG_VERSION_NUM >= 180000
+#define compat_init_range_table(estate, rte) \
+	do { \
+		List	   *perminfos_ = NIL; \
+		addRTEPermissionInfo(&perminfos_, rte); \
+		ExecInitRangeTable(estate, list_make1(rte), perminfos_, bms_make_singleton(1)); \
+	} while (0)
+#elif PG_VERSION_NUM >= 160000
+#define compat_init_range_table(estate, rte) \
+	do { \
+		List	   *perminfos_ = NIL; \
+		addRTEPermissionInfo(&perminfos_, rte); \
+		ExecInitRangeTable(estate, list_make1(rte), perminfos_); \
+	} while (0)
+#else
+#define compat_init_range_table(estate, rte) \
+	ExecInitRangeTable(estate, list_make1(rte))
+#endif
+
+/* 16: maps to a partition are made on demand */
+#if PG_VERSION_NUM >= 160000
+#define compat_root_to_leaf_map(rri, estate) ExecGetRootToChildMap(rri, estate)
+#else
+#define compat_root_to_leaf_map(rri, estate) ((rri)->ri_RootToPartitionMap)
+#endif
+
+/* 16: updates may need summarizing indexes only */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes CompatUpdateIndexes;
+#define COMPAT_UPDATE_ALL_INDEXES TU_All
+#define compat_wants_index_update(u) ((u) != TU_None)
+#define compat_insert_index_tuples(rri, slot, estate, update, u) \
+	ExecInsertIndexTuples(rri, slot, estate, update, false, NULL, NIL, (u) == TU_Summarizing)
+#else
+typedef bool CompatUpdateIndexes;
+#define COMPAT_UPDATE_ALL_INDEXES true
+#define compat_wants_index_update(u) (u)
+#define compat_insert_index_tuples(rri, slot, estate, update, u) \
+	ExecInsertIndexTuples(rri, slot, estate, update, false, NULL, NIL)
+#endif
+
+/* 16: BEFORE triggers report what became of the tuple; 18: within MERGE or not */
+#define compat_epq_init(epqstate, estate) \
+	EvalPlanQualInit(epqstate, estate, NULL, NIL, -1 COMPAT_EPQ_RESULT_RELATIONS)
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_EPQ_RESULT_RELATIONS , NIL
+#define compat_br_update_triggers(estate, epqstate, rri, tid, slot) \
+	ExecBRUpdateTriggers(estate, epqstate, rri, tid, NULL, slot, NULL, NULL, false)
+#define compat_br_delete_triggers(estate, epqstate, rri, tid) \
+	ExecBRDeleteTriggers(estate, epqstate, rri, tid, NULL, NULL, NULL, NULL, false)
+#elif PG_VERSION_NUM >= 160000
+#define COMPAT_EPQ_RESULT_RELATIONS , NIL
+#define compat_br_update_triggers(estate, epqstate, rri, tid, slot) \
+	ExecBRUpdateTriggers(estate, epqstate, rri, tid, NULL, slot, NULL, NULL)
+#define compat_br_delete_triggers(estate, epqstate, rri, tid) \
+	ExecBRDeleteTriggers(estate, epqstate, rri, tid, NULL, NULL, NULL, NULL)
+#else
+#define COMPAT_EPQ_RESULT_RELATIONS
+#define compat_br_update_triggers(estate, epqstate, rri, tid, slot) \
+	ExecBRUpdateTriggers(estate, epqstate, rri, tid, NULL, slot, NULL)
+#define compat_br_delete_triggers(estate, epqstate, rri, tid) \
+	ExecBRDeleteTriggers(estate, epqstate, rri, tid, NULL, NULL)
+#endif
+
+/* 18: index scans are instrumented, primary keys may be asked for deferrable ones */
+#if PG_VERSION_NUM >= 180000
+#define compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, NULL, nkeys, 0)
+#define compat_check_index_constraints(rri, slot, estate, conflict, arbiters) \
+	ExecCheckIndexConstraints(rri, slot, estate, conflict, NULL, arbiters)
+#define COMPAT_PK_ARG , false
+#else
+#define compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, nkeys, 0)
+#define compat_check_index_constraints(rri, slot, estate, conflict, arbiters) \
+	ExecCheckIndexConstraints(rri, slot, estate, conflict, arbiters)
+#define COMPAT_PK_ARG
+#endif
+
+#define compat_tuple_delete(rel, tid, cid, tmfd) \
+	table_tuple_delete(rel, tid, cid, InvalidSnapshot, InvalidSnapshot, true, tmfd, false)
 
 #endif							/* FERRY_COMPAT_H */

@@ -1,0 +1,78 @@
+/* --- conflicts --- */
+
+CREATE SEQUENCE ferry.conflict_id_seq;
+
+CREATE TABLE ferry.conflict (
+	id			bigint PRIMARY KEY DEFAULT nextval('ferry.conflict_id_seq'),
+	at			timestamptz NOT NULL,
+	peer		name,
+	relid		oid NOT NULL,
+	relation	text NOT NULL,
+	key			jsonb NOT NULL,
+	kind		text NOT NULL,
+	columns		text[] NOT NULL,
+	local_row	jsonb,
+	remote_row	jsonb,
+	local_dot	text NOT NULL,
+	remote_dot	text NOT NULL,
+	winner		text NOT NULL,
+	rule		text NOT NULL,
+	xid			xid NOT NULL
+);
+ALTER SEQUENCE ferry.conflict_id_seq OWNED BY ferry.conflict.id;
+COMMENT ON TABLE ferry.conflict IS 'concurrent changes that could not both stand; see the view ferry.conflicts';
+SELECT pg_catalog.pg_extension_config_dump('ferry.conflict', '');
+SELECT pg_catalog.pg_extension_config_dump('ferry.conflict_id_seq', '');
+
+CREATE VIEW ferry.conflicts AS
+	SELECT id, at, relation, key, kind, columns, local_row, remote_row,
+		   local_dot, remote_dot, winner, rule, peer
+	FROM ferry.conflict;
+COMMENT ON VIEW ferry.conflicts IS 'every conflict that this node resolved: when, where, what both sides had written, who won and by which rule';
+COMMENT ON COLUMN ferry.conflicts.kind IS 'insert_insert, update_update, update_delete (changed here, deleted there) or delete_update';
+COMMENT ON COLUMN ferry.conflicts.columns IS 'the columns that both sides had set to different values';
+COMMENT ON COLUMN ferry.conflicts.local_row IS 'the row as this node held it, null if it was deleted here';
+COMMENT ON COLUMN ferry.conflicts.remote_row IS 'the row as it came, null if it was deleted there';
+COMMENT ON COLUMN ferry.conflicts.local_dot IS 'the last write in the local state: <hlc>@<node id>';
+COMMENT ON COLUMN ferry.conflicts.remote_dot IS 'the last write in the state that came: <hlc>@<node id>';
+COMMENT ON COLUMN ferry.conflicts.winner IS 'local, remote, or merged where each side kept some columns';
+
+/* --- quarantine --- */
+
+CREATE SEQUENCE ferry.quarantined_id_seq;
+
+CREATE TABLE ferry.quarantined (
+	id			bigint PRIMARY KEY DEFAULT nextval('ferry.quarantined_id_seq'),
+	at			timestamptz NOT NULL,
+	peer		name NOT NULL,
+	relation	text NOT NULL,
+	key			jsonb NOT NULL,
+	state		jsonb,
+	frame		bytea NOT NULL,
+	sqlstate	text NOT NULL,
+	error		text NOT NULL,
+	attempts	int NOT NULL
+);
+ALTER SEQUENCE ferry.quarantined_id_seq OWNED BY ferry.quarantined.id;
+COMMENT ON TABLE ferry.quarantined IS 'states that could not be merged; see the view ferry.quarantine';
+SELECT pg_catalog.pg_extension_config_dump('ferry.quarantined', '');
+SELECT pg_catalog.pg_extension_config_dump('ferry.quarantined_id_seq', '');
+
+CREATE VIEW ferry.quarantine AS
+	SELECT id, at, peer, relation, key, state, sqlstate, error, attempts
+	FROM ferry.quarantined;
+COMMENT ON VIEW ferry.quarantine IS 'states that could not be merged, with the error; ferry.retry_quarantine() tries them again';
+COMMENT ON COLUMN ferry.quarantine.state IS 'the columns outside the key, as text; null if the state is a deletion';
+
+CREATE FUNCTION ferry.retry_quarantine() RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_retry_quarantine';
+COMMENT ON FUNCTION ferry.retry_quarantine() IS 'merge the quarantined states whose cause is gone; returns how many were merged';
+REVOKE ALL ON FUNCTION ferry.retry_quarantine() FROM PUBLIC;
+
+/* --- merge --- */
+
+CREATE FUNCTION ferry.merge(rel regclass, state jsonb) RETURNS text
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_merge';
+COMMENT ON FUNCTION ferry.merge(regclass, jsonb) IS 'merge a row state as ferry.state() gives it; returns applied, ignored, merged or conflict';

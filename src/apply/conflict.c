@@ -1,0 +1,118 @@
+/*-------------------------------------------------------------------------
+ *
+ * conflict.c
+ *		The record of conflicts: one shape, one place.
+ *
+ * A conflict is written by the transaction that resolves it, so that it is on
+ * record exactly if its resolution is.  Each node records what it saw: the
+ * state that it held (local), the one that came (remote), and who won.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "apply/conflict.h"
+
+#define CONFLICT_NATTS 15
+
+static const char *const kind_names[] = {
+	[CONFLICT_INSERT_INSERT] = "insert_insert",
+	[CONFLICT_UPDATE_UPDATE] = "update_update",
+	[CONFLICT_UPDATE_DELETE] = "update_delete",
+	[CONFLICT_DELETE_UPDATE] = "delete_update",
+};
+
+static const char *const winner_names[] = {
+	[WINNER_LOCAL] = "local",
+	[WINNER_REMOTE] = "remote",
+	[WINNER_MERGED] = "merged",
+};
+
+static Datum
+dot_text(Dot d)
+{
+	return CStringGetTextDatum(psprintf(UINT64_FORMAT "@%u", d.hlc, d.node));
+}
+
+static Datum
+text_array(List *strings)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * Max(list_length(strings), 1));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, strings)
+		elems[n++] = CStringGetTextDatum((char *) lfirst(lc));
+	return PointerGetDatum(construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+void
+apply_log_insert(const char *table, const Datum *values, const bool *nulls)
+{
+	Relation	rel = table_open(ferry_relation(table), RowExclusiveLock);
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel), (Datum *) values, (bool *) nulls);
+
+	CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+	table_close(rel, RowExclusiveLock);
+}
+
+void
+conflict_record(const FerryTable *table, Relation rel, const char *peer,
+				const RowState *local, const RowState *remote, const Conflict *conflict)
+{
+	Datum		values[CONFLICT_NATTS];
+	bool		nulls[CONFLICT_NATTS] = {0};
+	int			i = 0;
+
+	values[i++] = Int64GetDatum(nextval_internal(ferry_relation("conflict_id_seq"), false));
+	values[i++] = TimestampTzGetDatum(GetCurrentTimestamp());
+	if (peer)
+	{
+		Name		name = palloc0(NAMEDATALEN);
+
+		strlcpy(NameStr(*name), peer, NAMEDATALEN);
+		values[i] = NameGetDatum(name);
+	}
+	else
+		nulls[i] = true;
+	i++;
+	values[i++] = ObjectIdGetDatum(RelationGetRelid(rel));
+	values[i++] = CStringGetTextDatum(quote_qualified_identifier(
+																 get_namespace_name(RelationGetNamespace(rel)),
+																 RelationGetRelationName(rel)));
+	values[i++] = state_key_to_jsonb(table, rel, local);
+	values[i++] = CStringGetTextDatum(kind_names[conflict->kind]);
+	values[i++] = text_array(conflict->columns);
+	if (local->alive)
+		values[i] = state_row_to_jsonb(table, rel, local);
+	else
+		nulls[i] = true;
+	i++;
+	if (remote->alive)
+		values[i] = state_row_to_jsonb(table, rel, remote);
+	else
+		nulls[i] = true;
+	i++;
+	values[i++] = dot_text(local->version.last);
+	values[i++] = dot_text(remote->version.last);
+	values[i++] = CStringGetTextDatum(winner_names[conflict->winner]);
+	values[i++] = CStringGetTextDatum(conflict->rule);
+	values[i++] = TransactionIdGetDatum(GetCurrentTransactionId());
+	Assert(i == CONFLICT_NATTS);
+
+	apply_log_insert("conflict", values, nulls);
+}

@@ -1,0 +1,47 @@
+/*
+ * conflict.h
+ *		The record of conflicts: one shape, one place.
+ */
+#ifndef FERRY_APPLY_CONFLICT_H
+#define FERRY_APPLY_CONFLICT_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "state/state.h"
+
+typedef enum ConflictKind
+{
+	CONFLICT_INSERT_INSERT,		/* both made the row, neither knew of the other */
+	CONFLICT_UPDATE_UPDATE,		/* both changed the same columns to different values */
+	CONFLICT_UPDATE_DELETE,		/* changed here, deleted there */
+	CONFLICT_DELETE_UPDATE		/* deleted here, changed there */
+} ConflictKind;
+
+typedef enum ConflictWinner
+{
+	WINNER_LOCAL,
+	WINNER_REMOTE,
+	WINNER_MERGED				/* some columns from each */
+} ConflictWinner;
+
+typedef struct Conflict
+{
+	ConflictKind kind;
+	ConflictWinner winner;
+	const char *rule;
+	List	   *columns;		/* of char *: what both sides wrote differently */
+} Conflict;
+
+/*
+ * Write a conflict to ferry.conflict in the current transaction: both images,
+ * both dots.  peer may be NULL.
+ */
+extern void conflict_record(const FerryTable *table, Relation rel, const char *peer,
+							const RowState *local, const RowState *remote,
+							const Conflict *conflict);
+
+/* insert a formed row into one of ferry's own tables, indexes included */
+extern void apply_log_insert(const char *table, const Datum *values, const bool *nulls);
+
+#endif							/* FERRY_APPLY_CONFLICT_H */

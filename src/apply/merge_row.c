@@ -1,0 +1,407 @@
+/*-------------------------------------------------------------------------
+ *
+ * merge_row.c
+ *		One state merged into one table: the only way in.
+ *
+ * A key is held here as a row, as a tombstone, or not at all.  We find what is
+ * held, let merge_plan() (core/merge.c) decide from the two versions, and write
+ * what it says.  Nothing is locked between finding and writing: when the row
+ * turns out to have been changed meanwhile, all is done again on what it became.
+ *
+ * Races with local writers, and what closes them:
+ *
+ *	- the row is updated or deleted between find and write: the write reports
+ *	  it, we start over;
+ *	- the key is being inserted by a transaction that we cannot see yet:
+ *	  target_key_is_free() waits for it, we start over;
+ *	- we write a tombstone while someone inserts the row: he may not have seen
+ *	  the tombstone.  After writing it we look again; if there is a row now, the
+ *	  tombstone is merged into it as if it had come from a peer.
+ *
+ * A remote state may lack the value of a TOASTed column that its last write
+ * left alone (VALUE_UNCHANGED).  It is the value that we hold if our dot of the
+ * column is the same; otherwise the state cannot be merged as it is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "apply/conflict.h"
+#include "apply/merge_row.h"
+#include "node/node.h"
+#include "state/tombstone.h"
+
+/* rounds of "someone was faster" before we give up and let the caller retry */
+#define MAX_ROUNDS 10000
+
+/* --- values --- */
+
+pg_attribute_noreturn() static void
+report_missing_value(const FerryTable *table, Relation rel, AttrNumber attno)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("row state lacks the value of column \"%s\" of table \"%s\"",
+					get_attname(RelationGetRelid(rel), attno, false),
+					RelationGetRelationName(rel)),
+			 errdetail("The value was not changed by the write that the state describes, and this node holds another version of it."),
+			 errhint("It can be merged once the state that wrote the value has arrived: call ferry.retry_quarantine().")));
+}
+
+/* take attno of out from src; an unchanged value is what other has under the same dot */
+static void
+take_value(const FerryTable *table, Relation rel, RowState *out, AttrNumber attno,
+		   const RowState *src, const RowState *other)
+{
+	int			i = attno - 1;
+	uint16		id = table->column_ids[i];
+
+	if (src->kinds[i] == VALUE_UNCHANGED)
+	{
+		if (other == NULL || other->kinds[i] != VALUE_HERE ||
+			!dot_equal(version_column_dot(&src->version, id),
+					   version_column_dot(&other->version, id)))
+			report_missing_value(table, rel, attno);
+		src = other;
+	}
+	else if (src->kinds[i] == VALUE_ABSENT && other != NULL)
+		src = other;			/* a column that the other node does not have */
+
+	if (src->kinds[i] == VALUE_UNCHANGED)
+		report_missing_value(table, rel, attno);
+	out->kinds[i] = src->kinds[i];
+	out->values[i] = src->values[i];
+	out->nulls[i] = src->nulls[i];
+}
+
+/* the row that a plan makes of two states */
+static RowState *
+merged_state(const FerryTable *table, Relation rel, const MergePlan *plan,
+			 const RowState *local, const RowState *remote)
+{
+	RowState   *out = state_create(table);
+	bool		whole = (plan->outcome == MERGE_TAKEN);
+	bool		remote_last = whole ||
+		dot_compare(remote->version.last, local->version.last) > 0;
+
+	out->alive = plan->alive;
+	out->version = plan->version;
+	for (int k = 0; k < table->nkeys; k++)
+		take_value(table, rel, out, table->key_attnos[k],
+				   remote_last ? remote : local, NULL);
+
+	/* a row-mode tombstone needs no image */
+	if (!out->alive && table->mode == MERGE_MODE_ROW)
+		return out;
+	for (int c = 0; c < table->nplain; c++)
+	{
+		bool		from_remote = whole || plan->take_remote[c];
+
+		take_value(table, rel, out, table->plain_attnos[c],
+				   from_remote ? remote : local, from_remote ? local : remote);
+	}
+	return out;
+}
+
+/* --- conflicts --- */
+
+/* do the two versions share no write at all? */
+static bool
+unrelated(const Version *a, const Version *b)
+{
+	for (int i = 0; i < a->nvv; i++)
+		if (version_seen(b, a->vv[i].node) != 0)
+			return false;
+	return true;
+}
+
+static bool
+values_differ(const FerryTable *table, Relation rel, AttrNumber attno,
+			  const RowState *a, const RowState *b)
+{
+	int			i = attno - 1;
+	Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel), i);
+
+	if (a->kinds[i] != VALUE_HERE || b->kinds[i] != VALUE_HERE)
+		return a->kinds[i] != b->kinds[i];
+	if (a->nulls[i] || b->nulls[i])
+		return a->nulls[i] != b->nulls[i];
+	return !datum_image_eq(a->values[i], b->values[i], attr->attbyval, attr->attlen);
+}
+
+/* what a concurrent merge amounts to; returns false if it is no conflict */
+static bool
+find_conflict(const FerryTable *table, Relation rel, const MergePlan *plan,
+			  const RowState *local, const RowState *remote, Conflict *conflict)
+{
+	bool		from_local = false;
+	bool		from_remote = false;
+
+	memset(conflict, 0, sizeof(*conflict));
+	if (!local->alive && !remote->alive)
+		return false;
+	if (plan->life_contested)
+	{
+		bool		remote_wins = (plan->alive == remote->alive);
+
+		conflict->kind = local->alive ? CONFLICT_UPDATE_DELETE : CONFLICT_DELETE_UPDATE;
+		conflict->winner = remote_wins ? WINNER_REMOTE : WINNER_LOCAL;
+		conflict->rule = table->life == LIFE_UPDATE_WINS ? "update_wins" : "last_wins";
+		return true;
+	}
+	if (!local->alive || !remote->alive)
+		return false;
+
+	for (int c = 0; c < table->nplain; c++)
+	{
+		AttrNumber	attno = table->plain_attnos[c];
+
+		if (!plan->contested[c] || !values_differ(table, rel, attno, local, remote))
+			continue;
+		conflict->columns = lappend(conflict->columns,
+									NameStr(TupleDescAttr(RelationGetDescr(rel), attno - 1)->attname));
+		if (plan->take_remote[c])
+			from_remote = true;
+		else
+			from_local = true;
+	}
+	if (conflict->columns == NIL)
+		return false;
+	conflict->kind = unrelated(&local->version, &remote->version) ?
+		CONFLICT_INSERT_INSERT : CONFLICT_UPDATE_UPDATE;
+	conflict->winner = from_local && from_remote ? WINNER_MERGED :
+		from_remote ? WINNER_REMOTE : WINNER_LOCAL;
+	conflict->rule = table->mode == MERGE_MODE_ROW ? "row_last_writer" : "column_last_writer";
+	return true;
+}
+
+/* --- one round --- */
+
+typedef enum Round
+{
+	ROUND_DONE,
+	ROUND_AGAIN					/* what we found has changed: find again */
+} Round;
+
+/* merge remote into the row found (tomb NULL) or into the tombstone at tomb_tid */
+static Round
+merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_tid,
+		   RowState *remote, const char *peer, ApplyResult *result)
+{
+	const FerryTable *table = target_table(t);
+	Relation	rel = target_relation(t);
+	MergePlan	plan;
+	RowState   *merged;
+	Conflict	conflict;
+	bool		conflicted = false;
+
+	merge_plan(table->mode, table->life, &local->version, local->alive,
+			   &remote->version, remote->alive, table->plain_ids, table->nplain, &plan);
+	if (plan.outcome == MERGE_IGNORED)
+	{
+		*result = APPLY_IGNORED;
+		return ROUND_DONE;
+	}
+
+	merged = merged_state(table, rel, &plan, local, remote);
+	if (plan.outcome == MERGE_MERGED)
+		conflicted = find_conflict(table, rel, &plan, local, remote, &conflict);
+
+	if (local->alive)
+	{
+		if (merged->alive)
+		{
+			if (!target_update(t, found, merged))
+				return ROUND_AGAIN;
+		}
+		else
+		{
+			if (!target_delete(t, found))
+				return ROUND_AGAIN;
+			tombstone_put(table, merged, NULL);
+			CommandCounterIncrement();
+		}
+	}
+	else
+	{
+		if (merged->alive)
+		{
+			target_insert(t, merged);
+			tombstone_remove(table, tomb_tid);
+		}
+		else
+			tombstone_put(table, merged, tomb_tid);
+		CommandCounterIncrement();
+	}
+
+	if (conflicted)
+		conflict_record(table, rel, peer, local, remote, &conflict);
+	*result = conflicted ? APPLY_CONFLICT :
+		plan.outcome == MERGE_TAKEN ? APPLY_APPLIED : APPLY_MERGED;
+	return ROUND_DONE;
+}
+
+/* nothing is held of the key: the state goes in as it is */
+static void
+write_first_state(ApplyTarget *t, RowState *remote)
+{
+	const FerryTable *table = target_table(t);
+
+	if (remote->alive)
+	{
+		for (int c = 0; c < table->nplain; c++)
+		{
+			if (remote->kinds[table->plain_attnos[c] - 1] == VALUE_UNCHANGED)
+				report_missing_value(table, target_relation(t), table->plain_attnos[c]);
+		}
+		target_insert(t, remote);
+	}
+	else
+	{
+		tombstone_put(table, remote, NULL);
+		CommandCounterIncrement();
+	}
+}
+
+/*
+ * A row and a tombstone stand side by side (see the races above): merge the
+ * tombstone into the row, which ends the pair.
+ */
+static Round
+merge_pair(ApplyTarget *t, RowState *local, ApplyFound *found, RowState *tomb, ItemPointer tomb_tid)
+{
+	ApplyResult ignored;
+	const FerryTable *table = target_table(t);
+	MergePlan	plan;
+
+	merge_plan(table->mode, table->life, &local->version, true,
+			   &tomb->version, false, table->plain_ids, table->nplain, &plan);
+	if (plan.outcome != MERGE_IGNORED && !plan.alive)
+	{
+		/* the tombstone wins: the row goes, the tombstone takes the merged version */
+		RowState   *merged = merged_state(table, target_relation(t), &plan, local, tomb);
+
+		if (!target_delete(t, found))
+			return ROUND_AGAIN;
+		tombstone_put(table, merged, tomb_tid);
+		CommandCounterIncrement();
+		return ROUND_DONE;
+	}
+	if (merge_with(t, local, found, NULL, tomb, NULL, &ignored) == ROUND_AGAIN)
+		return ROUND_AGAIN;
+	tombstone_remove(table, tomb_tid);
+	CommandCounterIncrement();
+	return ROUND_DONE;
+}
+
+static void
+raise_clock(const RowState *remote)
+{
+	Hlc			newest = version_max_hlc(&remote->version);
+
+	if (node_clock_too_far(newest))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("stamp of an incoming row lies too far in the future"),
+				 errdetail("It is more than ferry.max_clock_skew (%d ms) ahead of this machine's clock.",
+						   ferry_max_clock_skew_ms),
+				 errhint("Set the clocks of both machines by NTP; see ferry.clock.")));
+	node_clock_raise(newest);
+}
+
+ApplyResult
+merge_row(ApplyTarget *t, RowState *remote, const char *peer)
+{
+	const FerryTable *table = target_table(t);
+	Datum		key[INDEX_MAX_KEYS];
+	bool		maybe_pair = false;
+
+	/* a birth, most likely: probe the index once instead of twice */
+	bool		expect_new = remote->alive && remote->version.nvv == 1 &&
+		remote->version.ncols == 0;
+	ApplyResult result;
+
+	raise_clock(remote);
+	for (int k = 0; k < table->nkeys; k++)
+		key[k] = remote->values[table->key_attnos[k] - 1];
+
+	for (int round = 0; round < MAX_ROUNDS; round++)
+	{
+		ApplyFound	found;
+		ItemPointerData tomb_tid;
+		RowState   *local;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!(expect_new && round == 0) && target_find(t, remote, &found))
+		{
+			local = state_from_slot(table, found.slot);
+			if (maybe_pair)
+			{
+				RowState   *tomb = tombstone_find(table, key, &tomb_tid);
+
+				maybe_pair = false;
+				if (tomb)
+				{
+					maybe_pair = merge_pair(t, local, &found, tomb, &tomb_tid) == ROUND_AGAIN;
+					continue;
+				}
+			}
+			if (merge_with(t, local, &found, NULL, remote, peer, &result) == ROUND_DONE)
+				return result;
+			continue;
+		}
+
+		if (!target_key_is_free(t, remote))
+			continue;			/* it is there by now: find it */
+
+		local = tombstone_any(table) ? tombstone_find(table, key, &tomb_tid) : NULL;
+		if (local)
+		{
+			if (merge_with(t, local, NULL, &tomb_tid, remote, peer, &result) == ROUND_AGAIN)
+				continue;
+			if (remote->alive || result == APPLY_IGNORED)
+				return result;
+		}
+		else
+		{
+			write_first_state(t, remote);
+			result = APPLY_APPLIED;
+			if (remote->alive)
+				return result;
+		}
+
+		/* we wrote a tombstone: did someone insert the row meanwhile? */
+		if (target_key_is_free(t, remote))
+			return result;
+		maybe_pair = true;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not merge a row of table \"%s\" because it keeps changing",
+					RelationGetRelationName(target_relation(t)))));
+}
+
+ApplyResult
+apply_state(Relation rel, FerryTable *table, RowState *remote, const char *peer)
+{
+	ApplyTarget *t;
+	ApplyResult result;
+	int			nest_level = NewGUCNestLevel();
+
+	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	t = target_open(rel, table);
+	target_enter(t);
+	result = merge_row(t, remote, peer);
+	target_leave(t);
+	target_close(t);
+	AtEOXact_GUC(true, nest_level);
+	return result;
+}

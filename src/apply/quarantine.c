@@ -1,0 +1,263 @@
+/*-------------------------------------------------------------------------
+ *
+ * quarantine.c
+ *		Where states wait that could not be merged: a missing table, a type
+ *		that does not fit, a constraint.
+ *
+ * A quarantined state is kept as the frame in which it came, so that merging it
+ * later is merging it as if it came now, and in a readable form for people.
+ * The table may not exist here and its types may be unknown: the readable form
+ * is best effort, by the sender's type names.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "apply/apply.h"
+#include "apply/conflict.h"
+#include "apply/quarantine.h"
+
+#define QUARANTINED_NATTS 10
+
+/* a value's text, or NULL if it cannot be told; errors of hostile bytes are swallowed */
+static char *
+readable_value(const WireColumn *col, const WireValue *v)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	MemoryContext cxt = CurrentMemoryContext;
+	char	   *volatile text = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		text = value_decode_to_text(col, v);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return text;
+}
+
+static JsonbValue
+json_string(const char *s)
+{
+	JsonbValue	v;
+
+	v.type = jbvString;
+	v.val.string.len = strlen(s);
+	v.val.string.val = unconstify(char *, s);
+	return v;
+}
+
+/* the key columns or the others as a jsonb object of strings */
+static Datum
+readable_row(const RelationMap *map, const WireRow *row, bool want_key)
+{
+	JsonbParseState *ps = NULL;
+	JsonbValue *result;
+
+	pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
+	for (int c = 0; c < row->ncols && c < map->wire.ncols; c++)
+	{
+		const WireColumn *col = &map->wire.cols[c];
+		const WireValue *v = &row->values[c];
+		JsonbValue	name = json_string(col->name);
+		JsonbValue	value;
+		char	   *text;
+
+		if (((col->flags & WIRE_COLUMN_KEY) != 0) != want_key ||
+			v->kind == WIRE_ABSENT || v->kind == WIRE_UNCHANGED)
+			continue;
+		text = v->kind == WIRE_NULL ? NULL : readable_value(col, v);
+		if (text)
+			value = json_string(text);
+		else
+			value.type = jbvNull;
+		pushJsonbValue(&ps, WJB_KEY, &name);
+		pushJsonbValue(&ps, WJB_VALUE, &value);
+	}
+	result = pushJsonbValue(&ps, WJB_END_OBJECT, NULL);
+	return JsonbPGetDatum(JsonbValueToJsonb(result));
+}
+
+void
+quarantine_put(const char *peer, const RelationMap *map, const WireRow *row,
+			   const void *raw, size_t raw_bytes, const ErrorData *error)
+{
+	Datum		values[QUARANTINED_NATTS];
+	bool		nulls[QUARANTINED_NATTS] = {0};
+	Name		name = palloc0(NAMEDATALEN);
+	bytea	   *frame = palloc(VARHDRSZ + map->raw_bytes + raw_bytes);
+	StringInfoData text;
+	int			i = 0;
+
+	strlcpy(NameStr(*name), peer, NAMEDATALEN);
+	SET_VARSIZE(frame, VARHDRSZ + map->raw_bytes + raw_bytes);
+	memcpy(VARDATA(frame), map->raw, map->raw_bytes);
+	memcpy(VARDATA(frame) + map->raw_bytes, raw, raw_bytes);
+
+	initStringInfo(&text);
+	appendStringInfoString(&text, error->message ? error->message : "unknown error");
+	if (error->detail)
+		appendStringInfo(&text, "\nDETAIL: %s", error->detail);
+	if (error->hint)
+		appendStringInfo(&text, "\nHINT: %s", error->hint);
+
+	values[i++] = Int64GetDatum(nextval_internal(ferry_relation("quarantined_id_seq"), false));
+	values[i++] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[i++] = NameGetDatum(name);
+	values[i++] = CStringGetTextDatum(quote_qualified_identifier(map->wire.schema, map->wire.name));
+	values[i++] = readable_row(map, row, true);
+	if (row->alive)
+		values[i] = readable_row(map, row, false);
+	else
+		nulls[i] = true;
+	i++;
+	values[i++] = PointerGetDatum(frame);
+	values[i++] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
+	values[i++] = CStringGetTextDatum(text.data);
+	values[i++] = Int32GetDatum(1);
+	Assert(i == QUARANTINED_NATTS);
+	apply_log_insert("quarantined", values, nulls);
+	CommandCounterIncrement();
+
+	ereport(LOG,
+			(errmsg("row of table %s.%s from peer \"%s\" put into quarantine: %s",
+					map->wire.schema, map->wire.name, peer,
+					error->message ? error->message : "unknown error"),
+			 errhint("See ferry.quarantine; merge it by ferry.retry_quarantine() when the cause is gone.")));
+}
+
+/* --- retry --- */
+
+/*
+ * Merge one frame again.  Returns NULL or the error, in the caller's context.
+ * A stream in normal mode raises, which the subtransaction catches.
+ */
+static ErrorData *
+retry_frame(const char *peer, bytea *frame)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	MemoryContext cxt = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		ApplyStream *s = apply_stream_create(peer, NODE_ID_NONE, false);
+
+		apply_stream_frame(s, VARDATA_ANY(frame), VARSIZE_ANY_EXHDR(frame));
+		apply_stream_commit(s);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	if (error && apply_error_is_transient(error->sqlerrcode) &&
+		error->sqlerrcode != ERRCODE_PROTOCOL_VIOLATION)
+		ReThrowError(error);
+	return error;
+}
+
+static void
+settle(int64 id, const ErrorData *error)
+{
+	Oid			types[3] = {INT8OID, TEXTOID, TEXTOID};
+	Datum		args[3] = {Int64GetDatum(id), 0, 0};
+
+	if (error == NULL)
+	{
+		SPI_execute_with_args("DELETE FROM ferry.quarantined WHERE id = $1",
+							  1, types, args, NULL, false, 0);
+		return;
+	}
+	args[1] = CStringGetTextDatum(error->message ? error->message : "unknown error");
+	args[2] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
+	SPI_execute_with_args("UPDATE ferry.quarantined SET attempts = attempts + 1, error = $2, sqlstate = $3 "
+						  "WHERE id = $1",
+						  3, types, args, NULL, false, 0);
+}
+
+PG_FUNCTION_INFO_V1(ferry_retry_quarantine);
+
+/*
+ * SQL: ferry.retry_quarantine() returns bigint: how many states could be
+ * merged now.  The others stay, with the error that they raised this time.
+ */
+Datum
+ferry_retry_quarantine(PG_FUNCTION_ARGS)
+{
+	int64		merged = 0;
+	int64		last_id = 0;
+	int			nest_level = NewGUCNestLevel();
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry retry",
+											  ALLOCSET_DEFAULT_SIZES);
+
+	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	SPI_connect();
+	for (;;)
+	{
+		Oid			types[1] = {INT8OID};
+		Datum		args[1] = {Int64GetDatum(last_id)};
+		bool		isnull;
+		char	   *peer;
+		bytea	   *frame;
+		ErrorData  *error;
+		MemoryContext oldcontext;
+
+		CHECK_FOR_INTERRUPTS();
+		SPI_execute_with_args("SELECT id, peer, frame FROM ferry.quarantined WHERE id > $1 "
+							  "ORDER BY id LIMIT 1 FOR UPDATE",
+							  1, types, args, NULL, false, 1);
+		if (SPI_processed == 0)
+			break;
+		oldcontext = MemoryContextSwitchTo(cxt);
+		last_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		peer = pstrdup(NameStr(*DatumGetName(SPI_getbinval(SPI_tuptable->vals[0],
+														   SPI_tuptable->tupdesc, 2, &isnull))));
+		frame = DatumGetByteaPCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
+		SPI_freetuptable(SPI_tuptable);
+
+		error = retry_frame(peer, frame);
+		if (error == NULL)
+			merged++;
+		settle(last_id, error);
+		MemoryContextSwitchTo(oldcontext);
+		MemoryContextReset(cxt);
+	}
+	SPI_finish();
+	AtEOXact_GUC(true, nest_level);
+	MemoryContextDelete(cxt);
+	PG_RETURN_INT64(merged);
+}

@@ -1,0 +1,19 @@
+/*
+ * quarantine.h
+ *		Where states wait that could not be merged.
+ */
+#ifndef FERRY_APPLY_QUARANTINE_H
+#define FERRY_APPLY_QUARANTINE_H
+
+#include "postgres.h"
+
+#include "apply/relation_map.h"
+
+/*
+ * Put a row into ferry.quarantined with the error that it raised, as a frame
+ * that describes itself: the relation message, then the row's (raw).
+ */
+extern void quarantine_put(const char *peer, const RelationMap *map, const WireRow *row,
+						   const void *raw, size_t raw_bytes, const ErrorData *error);
+
+#endif							/* FERRY_APPLY_QUARANTINE_H */

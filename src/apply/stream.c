@@ -1,0 +1,440 @@
+/*-------------------------------------------------------------------------
+ *
+ * stream.c
+ *		Frames from one peer, merged: relations, transactions, rows.
+ *
+ * Many remote transactions go into one local one; when to commit is the link
+ * worker's choice, between remote transactions only.  Tables stay open (as
+ * ApplyTargets) until that commit.
+ *
+ * Two speeds.  In normal mode a row that raises takes the whole local
+ * transaction with it: the worker starts again from the last commit in careful
+ * mode, in which every row is a subtransaction of its own, with a target of its
+ * own, and a row that raises goes to quarantine.  So the hot path pays nothing
+ * for the error path, and no more memory is needed than for one frame.
+ *
+ * What is not a row's fault (deadlock, shutdown, out of memory, a clock that
+ * is ahead) is raised in both modes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "replication/origin.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+#include "apply/apply.h"
+#include "apply/merge_row.h"
+#include "apply/quarantine.h"
+#include "apply/relation_map.h"
+#include "node/node.h"
+
+/* how often a row is tried again before quarantine if someone took its key meanwhile */
+#define ROW_ATTEMPTS 3
+
+typedef struct StreamRelation
+{
+	RelationMap map;			/* first: its id is the hash key */
+	ApplyTarget *target;		/* open in the current local transaction */
+} StreamRelation;
+
+struct ApplyStream
+{
+	MemoryContext cxt;			/* lives as long as the stream */
+	MemoryContext row_cxt;		/* reset after each row */
+	char		peer[NAMEDATALEN];
+	NodeId		peer_id;
+	bool		careful;
+	HTAB	   *relations;
+	StreamRelation *last;		/* rows come in runs */
+	List	   *open;			/* of StreamRelation with a target */
+	WireValue  *values;			/* room for one row */
+	bool		own_transaction;	/* we started it: commit is ours */
+	uint64		invalidations_seen;
+	ApplyProgress progress;
+};
+
+/* bumped by every relcache invalidation; maps are made anew in the next transaction */
+static uint64 invalidations = 0;
+
+static void
+count_invalidation(Datum arg, Oid relid)
+{
+	invalidations++;
+}
+
+ApplyStream *
+apply_stream_create(const char *peer, NodeId peer_id, bool careful)
+{
+	static bool watching = false;
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry stream",
+											  ALLOCSET_DEFAULT_SIZES);
+	ApplyStream *s = MemoryContextAllocZero(cxt, sizeof(ApplyStream));
+	HASHCTL		ctl = {0};
+
+	if (!watching)
+	{
+		CacheRegisterRelcacheCallback(count_invalidation, (Datum) 0);
+		watching = true;
+	}
+	s->cxt = cxt;
+	s->row_cxt = AllocSetContextCreate(cxt, "ferry row", ALLOCSET_DEFAULT_SIZES);
+	strlcpy(s->peer, peer, NAMEDATALEN);
+	s->peer_id = peer_id;
+	s->careful = careful;
+	ctl.keysize = sizeof(uint32);
+	ctl.entrysize = sizeof(StreamRelation);
+	ctl.hcxt = cxt;
+	s->relations = hash_create("ferry stream relations", 64, &ctl,
+							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	s->values = MemoryContextAlloc(cxt, sizeof(WireValue) * WIRE_MAX_COLUMNS);
+	return s;
+}
+
+ApplyProgress *
+apply_stream_progress(ApplyStream *s)
+{
+	return &s->progress;
+}
+
+bool
+apply_error_is_transient(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case ERRCODE_CONNECTION_EXCEPTION:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return true;
+		default:
+			return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+				sqlerrcode == ERRCODE_PROTOCOL_VIOLATION;
+	}
+}
+
+/* --- local transactions --- */
+
+static void
+ensure_transaction(ApplyStream *s)
+{
+	if (s->progress.has_work)
+		return;
+	if (!IsTransactionState())
+	{
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		s->own_transaction = true;
+	}
+	AcceptInvalidationMessages();
+	s->progress.has_work = true;
+
+	/* descriptions may be outdated only between transactions: we hold locks within */
+	if (invalidations != s->invalidations_seen)
+	{
+		HASH_SEQ_STATUS seq;
+		StreamRelation *r;
+
+		hash_seq_init(&seq, s->relations);
+		while ((r = hash_seq_search(&seq)) != NULL)
+			r->map.resolved = false;
+		s->invalidations_seen = invalidations;
+	}
+}
+
+static void
+close_target(StreamRelation *r)
+{
+	Relation	rel = target_relation(r->target);
+
+	target_close(r->target);
+	r->target = NULL;
+	table_close(rel, NoLock);
+}
+
+static void
+close_targets(ApplyStream *s)
+{
+	ListCell   *lc;
+
+	foreach(lc, s->open)
+		close_target(lfirst(lc));
+	list_free(s->open);
+	s->open = NIL;
+}
+
+XLogRecPtr
+apply_stream_commit(ApplyStream *s)
+{
+	Assert(!s->progress.in_remote_txn);
+	if (!s->progress.has_work)
+		return InvalidXLogRecPtr;
+
+	close_targets(s);
+	s->progress.has_work = false;
+	if (!s->own_transaction)
+		return InvalidXLogRecPtr;
+	s->own_transaction = false;
+	PopActiveSnapshot();
+
+	if (replorigin_session_origin != InvalidRepOriginId)
+	{
+		replorigin_session_origin_lsn = s->progress.end_lsn;
+		replorigin_session_origin_timestamp = s->progress.commit_time;
+	}
+	XactLastCommitEnd = InvalidXLogRecPtr;
+	CommitTransactionCommand();
+	return XactLastCommitEnd;
+}
+
+/* --- rows --- */
+
+/* open our table for a relation, mapping it if need be */
+static void
+open_target(ApplyStream *s, StreamRelation *r)
+{
+	Relation	rel;
+	FerryTable *table;
+
+	relation_map_resolve(&r->map);
+	rel = table_open(r->map.relid, RowExclusiveLock);
+
+	/* the lock may have waited for DDL: map it again as it is now */
+	AcceptInvalidationMessages();
+	if (invalidations != s->invalidations_seen)
+	{
+		s->invalidations_seen = invalidations;
+		r->map.resolved = false;
+		relation_map_resolve(&r->map);
+	}
+	table = table_lookup_required(r->map.relid);
+	r->target = target_open(rel, table);
+}
+
+static void
+count_result(ApplyStream *s, ApplyResult result)
+{
+	s->progress.rows++;
+	if (result == APPLY_CONFLICT)
+		s->progress.conflicts++;
+}
+
+static void
+row_normal(ApplyStream *s, StreamRelation *r, const WireRow *row)
+{
+	MemoryContext oldcontext;
+	RowState   *state;
+
+	if (r->target == NULL)
+	{
+		open_target(s, r);
+		oldcontext = MemoryContextSwitchTo(s->cxt);
+		s->open = lappend(s->open, r);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	oldcontext = MemoryContextSwitchTo(s->row_cxt);
+	target_enter(r->target);
+	state = relation_map_decode(&r->map, target_table(r->target), row);
+	count_result(s, merge_row(r->target, state, s->peer));
+	target_leave(r->target);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextReset(s->row_cxt);
+}
+
+/*
+ * Merge a row in a subtransaction.  Returns NULL if that went well, else the
+ * error (in s->row_cxt).  Raises what is not the row's fault.
+ */
+static ErrorData *
+try_row(ApplyStream *s, StreamRelation *r, const WireRow *row)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(s->row_cxt);
+	PG_TRY();
+	{
+		RowState   *state;
+		ApplyResult result;
+
+		open_target(s, r);
+		target_enter(r->target);
+		state = relation_map_decode(&r->map, target_table(r->target), row);
+		result = merge_row(r->target, state, s->peer);
+		target_leave(r->target);
+		close_target(r);
+		ReleaseCurrentSubTransaction();
+		count_result(s, result);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(s->row_cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		r->target = NULL;
+		r->map.resolved = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(s->row_cxt);
+	CurrentResourceOwner = owner;
+
+	if (error && apply_error_is_transient(error->sqlerrcode))
+		ReThrowError(error);
+	return error;
+}
+
+static void
+row_careful(ApplyStream *s, StreamRelation *r, const WireRow *row, const uint8_t *raw, size_t raw_bytes)
+{
+	MemoryContext oldcontext = CurrentMemoryContext;
+	ErrorData  *error = NULL;
+
+	for (int attempt = 0; attempt < ROW_ATTEMPTS; attempt++)
+	{
+		error = try_row(s, r, row);
+		if (error == NULL || error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+			break;
+	}
+	if (error)
+	{
+		quarantine_put(s->peer, &r->map, row, raw, raw_bytes, error);
+		s->progress.quarantined++;
+	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextReset(s->row_cxt);
+}
+
+/* --- frames --- */
+
+static StreamRelation *
+find_relation(ApplyStream *s, uint32 id)
+{
+	StreamRelation *r = s->last;
+
+	if (r && r->map.id == id)
+		return r;
+	r = hash_search(s->relations, &id, HASH_FIND, NULL);
+	if (r == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("peer \"%s\" sent a row of a relation that it has not described", s->peer)));
+	s->last = r;
+	return r;
+}
+
+static void
+read_relation(ApplyStream *s, WireReader *reader, const uint8_t *message)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(s->cxt);
+	WireRelation wire;
+	StreamRelation *r;
+	bool		found;
+
+	wire_get_relation(reader, &wire);
+	if (reader->error == NULL)
+	{
+		r = hash_search(s->relations, &wire.id, HASH_ENTER, &found);
+		if (found)
+		{
+			/* described anew: what is open was mapped by the old description */
+			if (r->target)
+			{
+				s->open = list_delete_ptr(s->open, r);
+				close_target(r);
+			}
+			relation_map_reset(&r->map);
+			pfree(r->map.raw);
+		}
+		else
+		{
+			memset(r, 0, sizeof(*r));
+			r->map.id = wire.id;
+		}
+		r->map.wire = wire;
+		r->map.raw_bytes = reader->p - message;
+		r->map.raw = palloc(r->map.raw_bytes);
+		memcpy(r->map.raw, message, r->map.raw_bytes);
+	}
+	MemoryContextSwitchTo(oldcontext);
+}
+
+static void
+read_row(ApplyStream *s, WireReader *reader, const uint8_t *message, bool alive)
+{
+	WireRow		row;
+	StreamRelation *r;
+
+	wire_get_row(reader, &row, s->values, WIRE_MAX_COLUMNS);
+	if (reader->error)
+		return;
+	row.alive = alive;
+	r = find_relation(s, row.relation);
+	ensure_transaction(s);
+	if (s->careful)
+		row_careful(s, r, &row, message, reader->p - message);
+	else
+		row_normal(s, r, &row);
+}
+
+void
+apply_stream_frame(ApplyStream *s, const void *data, size_t len)
+{
+	WireReader	reader;
+
+	wire_reader_init(&reader, data, len);
+	while (!wire_at_end(&reader))
+	{
+		const uint8_t *message = reader.p;
+		uint8_t		type = wire_get_u8(&reader);
+		WireTxn		txn;
+
+		switch (type)
+		{
+			case WIRE_BEGIN:
+				wire_get_begin(&reader, &txn);
+				s->progress.in_remote_txn = true;
+				break;
+			case WIRE_COMMIT:
+				wire_get_commit(&reader, &txn);
+				if (reader.error)
+					break;
+				s->progress.in_remote_txn = false;
+				s->progress.end_lsn = txn.end_lsn;
+				s->progress.commit_time = txn.commit_us;
+				s->progress.txns++;
+				break;
+			case WIRE_RELATION:
+				read_relation(s, &reader, message);
+				break;
+			case WIRE_ALIVE:
+			case WIRE_DEAD:
+				read_row(s, &reader, message, type == WIRE_ALIVE);
+				break;
+			case WIRE_TABLE_ADDED:
+				(void) wire_get_varint(&reader);
+				s->progress.table_added = true;
+				break;
+			default:
+				reader.error = "unknown message type";
+				break;
+		}
+	}
+	if (reader.error)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("invalid frame from peer \"%s\"", s->peer),
+				 errdetail_internal("%s at byte %zu of %zu", reader.error,
+									(size_t) (reader.p - (const uint8_t *) data), len)));
+}

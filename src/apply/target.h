@@ -1,0 +1,56 @@
+/*
+ * target.h
+ *		A local table, opened to have states merged into it.
+ */
+#ifndef FERRY_APPLY_TARGET_H
+#define FERRY_APPLY_TARGET_H
+
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "executor/execPartition.h"
+#include "nodes/execnodes.h"
+#include "state/state.h"
+
+typedef struct ApplyTarget ApplyTarget;
+
+/*
+ * A row found here.  slot is in the root table's layout; leaf and tid say where
+ * the tuple lies.
+ */
+typedef struct ApplyFound
+{
+	ResultRelInfo *leaf;
+	ItemPointerData tid;
+	TupleTableSlot *slot;
+} ApplyFound;
+
+/*
+ * Open a registered table (already opened and locked by the caller) for the
+ * rest of the local transaction.  target_close releases what it holds and
+ * fires AFTER triggers; an abort needs no call.
+ */
+extern ApplyTarget *target_open(Relation rel, const FerryTable *table);
+extern void target_close(ApplyTarget *t);
+extern Relation target_relation(ApplyTarget *t);
+extern const FerryTable *target_table(ApplyTarget *t);
+
+/* run as the table's owner, in a security-restricted context */
+extern void target_enter(ApplyTarget *t);
+extern void target_leave(ApplyTarget *t);
+
+/* the row with this state's key as of now; false if none is committed (or ours) */
+extern bool target_find(ApplyTarget *t, const RowState *key, ApplyFound *found);
+
+/*
+ * Is the key free in the primary key's index?  Waits for transactions that are
+ * inserting it.
+ */
+extern bool target_key_is_free(ApplyTarget *t, const RowState *key);
+
+/* write; update and delete return false when someone else was faster: find again */
+extern void target_insert(ApplyTarget *t, RowState *row);
+extern bool target_update(ApplyTarget *t, ApplyFound *found, RowState *row);
+extern bool target_delete(ApplyTarget *t, ApplyFound *found);
+
+#endif							/* FERRY_APPLY_TARGET_H */
