@@ -1,0 +1,190 @@
+/*
+ * merge.c
+ *		Two states of one key become one: the rules, on metadata alone.
+ *
+ * A state's vector says which writes it includes.  If one includes the other
+ * there is nothing to decide.  Otherwise each part of the row is merged by a
+ * rule that is commutative, associative and idempotent:
+ *
+ *	columns		last-writer-wins registers, each with its own dot (column mode)
+ *				or one for the whole row (row mode).
+ *	life		last_wins: one more register, written by every write, so that
+ *				its dot is always the last one.  update_wins: the set of dots
+ *				that keep the row alive, merged as an optimised OR-set without
+ *				tombstones (Bieniusa, Zawirski, Preguica, Shapiro, Baquero,
+ *				Balegas, Duarte: "An optimized conflict-free replicated set",
+ *				INRIA RR-8083, 2012): a dot stays if both sides hold it, or if
+ *				the side that lacks it has not seen it.
+ *	vector		entry by entry, the maximum.
+ *
+ * The dots are totally ordered and the order extends causality (a write's dot is
+ * later than all that it has seen), so that the latest register is never one
+ * that the other side has knowingly overwritten.
+ */
+#include "core/merge.h"
+
+static void
+merge_vectors(const Version *a, const Version *b, Version *out)
+{
+	int			i = 0;
+	int			j = 0;
+
+	out->vv = core_alloc(sizeof(Dot) * (a->nvv + b->nvv));
+	while (i < a->nvv || j < b->nvv)
+	{
+		if (j >= b->nvv || (i < a->nvv && a->vv[i].node < b->vv[j].node))
+			out->vv[out->nvv++] = a->vv[i++];
+		else if (i >= a->nvv || b->vv[j].node < a->vv[i].node)
+			out->vv[out->nvv++] = b->vv[j++];
+		else
+		{
+			out->vv[out->nvv++] = a->vv[i].hlc > b->vv[j].hlc ? a->vv[i] : b->vv[j];
+			i++;
+			j++;
+		}
+	}
+}
+
+/* neither side had seen the other's write */
+static bool
+is_contested(const Version *a, Dot of_a, const Version *b, Dot of_b)
+{
+	return !dot_equal(of_a, of_b) && !version_covers(b, of_a) && !version_covers(a, of_b);
+}
+
+static void
+merge_columns(const Version *local, const Version *remote,
+			  const uint16_t *ids, int n, MergePlan *plan)
+{
+	Version    *out = &plan->version;
+
+	if (n > 0)
+		out->cols = core_alloc(sizeof(ColumnDot) * n);
+	for (int c = 0; c < n; c++)
+	{
+		Dot			dl = version_column_dot(local, ids[c]);
+		Dot			dr = version_column_dot(remote, ids[c]);
+		Dot			winner;
+
+		plan->take_remote[c] = dot_compare(dr, dl) > 0;
+		plan->contested[c] = is_contested(local, dl, remote, dr);
+		winner = plan->take_remote[c] ? dr : dl;
+		if (!dot_equal(winner, out->last))
+		{
+			out->cols[out->ncols].col = ids[c];
+			out->cols[out->ncols].dot = winner;
+			out->ncols++;
+		}
+	}
+}
+
+/* the dots that keep a state alive: written out, or implied (see version.h) */
+static int
+live_dots(const Version *v, bool alive, const Dot **dots)
+{
+	if (!alive)
+		return 0;
+	*dots = v->nlive > 0 ? v->live : &v->last;
+	return v->nlive > 0 ? v->nlive : 1;
+}
+
+static bool
+holds(const Dot *dots, int n, Dot d)
+{
+	for (int i = 0; i < n; i++)
+		if (dot_equal(dots[i], d))
+			return true;
+	return false;
+}
+
+static void
+add_sorted(Version *v, Dot d)
+{
+	int			at = v->nlive;
+
+	if (holds(v->live, v->nlive, d))
+		return;
+	while (at > 0 && dot_compare(v->live[at - 1], d) > 0)
+	{
+		v->live[at] = v->live[at - 1];
+		at--;
+	}
+	v->live[at] = d;
+	v->nlive++;
+}
+
+static void
+merge_live(const Version *local, bool local_alive,
+		   const Version *remote, bool remote_alive, MergePlan *plan)
+{
+	const Dot  *l = NULL;
+	const Dot  *r = NULL;
+	int			nl = live_dots(local, local_alive, &l);
+	int			nr = live_dots(remote, remote_alive, &r);
+	Version    *out = &plan->version;
+
+	out->live = core_alloc(sizeof(Dot) * (nl + nr + 1));
+	for (int i = 0; i < nl; i++)
+		if (holds(r, nr, l[i]) || !version_covers(remote, l[i]))
+			add_sorted(out, l[i]);
+	for (int i = 0; i < nr; i++)
+		if (holds(l, nl, r[i]) || !version_covers(local, r[i]))
+			add_sorted(out, r[i]);
+	plan->alive = out->nlive > 0;
+	if (out->nlive == 1 && dot_equal(out->live[0], out->last))
+		out->nlive = 0;
+}
+
+void
+merge_plan(MergeMode mode, LifePolicy life,
+		   const Version *local, bool local_alive,
+		   const Version *remote, bool remote_alive,
+		   const uint16_t *ids, int n, MergePlan *plan)
+{
+	VersionOrder order = version_compare(remote, local);
+	bool		remote_later = dot_compare(remote->last, local->last) > 0;
+
+	memset(plan, 0, sizeof(*plan));
+	if (order != VERSION_CONCURRENT)
+	{
+		bool		ignored = (order == VERSION_EQUAL || order == VERSION_BEFORE);
+
+		plan->outcome = ignored ? MERGE_IGNORED : MERGE_TAKEN;
+		plan->alive = ignored ? local_alive : remote_alive;
+		plan->life_from_remote = !ignored;
+		plan->version = ignored ? *local : *remote;
+		return;
+	}
+
+	plan->outcome = MERGE_MERGED;
+	plan->take_remote = core_alloc(sizeof(bool) * (n + 1));
+	plan->contested = core_alloc(sizeof(bool) * (n + 1));
+	plan->version.last = remote_later ? remote->last : local->last;
+	merge_vectors(local, remote, &plan->version);
+
+	if (mode == MERGE_MODE_COLUMN)
+		merge_columns(local, remote, ids, n, plan);
+	else
+	{
+		bool		contested = is_contested(local, local->last, remote, remote->last);
+
+		for (int c = 0; c < n; c++)
+		{
+			plan->take_remote[c] = remote_later;
+			plan->contested[c] = contested;
+		}
+	}
+
+	plan->life_contested = local_alive != remote_alive &&
+		is_contested(local, local->last, remote, remote->last);
+	if (life == LIFE_UPDATE_WINS)
+	{
+		merge_live(local, local_alive, remote, remote_alive, plan);
+		plan->life_from_remote = (plan->alive == remote_alive);
+	}
+	else
+	{
+		plan->alive = remote_later ? remote_alive : local_alive;
+		plan->life_from_remote = remote_later;
+	}
+}
