@@ -13,6 +13,13 @@
 #error "ferry needs PostgreSQL 15 or later"
 #endif
 
+/* 17: a backend's local transaction id moved */
+#if PG_VERSION_NUM >= 170000
+#define COMPAT_MY_LXID (MyProc->vxid.lxid)
+#else
+#define COMPAT_MY_LXID (MyProc->lxid)
+#endif
+
 /* --- executor --- */
 
 /* the range table of a plan-less executor state: one relation */

@@ -1,0 +1,394 @@
+/*
+ * core.c
+ *		Unit tests of versions, merge and wire format, and the laws of merge over
+ *		random reachable states.  Prints TAP; SEED in the environment repeats a run.
+ *
+ * Reachable states come from a simulation: a few nodes with clocks of their own
+ * write, delete and exchange the states of one key at random.  Values are the
+ * dots that wrote them, so that a merged row can be compared with what its
+ * version claims.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "arena.h"
+#include "core/merge.h"
+#include "core/wire.h"
+
+static int	tests = 0;
+static int	failures = 0;
+
+static void
+ok(bool condition, const char *name)
+{
+	tests++;
+	if (!condition)
+		failures++;
+	printf("%sok %d - %s\n", condition ? "" : "not ", tests, name);
+}
+
+/* --- states with values --- */
+
+#define NCOLS 4
+static const uint16_t ids[NCOLS] = {2, 3, 5, 9};
+
+typedef struct State
+{
+	bool		alive;
+	Version		version;
+	Dot			values[NCOLS];
+} State;
+
+static State
+merge_states(MergeMode mode, LifePolicy life, const State *l, const State *r, MergeOutcome *outcome)
+{
+	State		out = *l;
+	MergePlan	plan;
+
+	merge_plan(mode, life, &l->version, l->alive, &r->version, r->alive, ids, NCOLS, &plan);
+	*outcome = plan.outcome;
+	if (plan.outcome == MERGE_IGNORED)
+		return out;
+	if (plan.outcome == MERGE_TAKEN)
+		return *r;
+	out.alive = plan.alive;
+	out.version = plan.version;
+	for (int c = 0; c < NCOLS; c++)
+		if (plan.take_remote[c])
+			out.values[c] = r->values[c];
+	return out;
+}
+
+static bool
+same_version(const Version *a, const Version *b)
+{
+	uint8_t    *ba = core_alloc(version_encoded_bytes(a));
+	uint8_t    *bb = core_alloc(version_encoded_bytes(b));
+	size_t		na = version_encode(a, ba);
+	size_t		nb = version_encode(b, bb);
+
+	return na == nb && memcmp(ba, bb, na) == 0;
+}
+
+static bool
+same_state(const State *a, const State *b)
+{
+	if (a->alive != b->alive || !same_version(&a->version, &b->version))
+		return false;
+	for (int c = 0; c < NCOLS; c++)
+		if (!dot_equal(a->values[c], b->values[c]))
+			return false;
+	return true;
+}
+
+/* --- the simulation --- */
+
+#define NNODES 4
+
+typedef struct Node
+{
+	Hlc			clock;
+	bool		has;
+	State		state;
+} Node;
+
+static Dot
+stamp(Node *nodes, int n)
+{
+	Hlc			wall = (Hlc) (1000 + rand() % 60);
+
+	nodes[n].clock = hlc_next(nodes[n].clock, wall);
+	return (Dot) {nodes[n].clock, (NodeId) n + 1};
+}
+
+static void
+write_locally(MergeMode mode, LifePolicy life, Node *nodes, int n)
+{
+	State	   *s = &nodes[n].state;
+	Dot			d = stamp(nodes, n);
+	uint16_t	changed[NCOLS];
+	int			nchanged = 0;
+	Version		out;
+	bool		birth = !nodes[n].has || !s->alive;
+	bool		kill = !birth && rand() % 4 == 0;
+
+	if (!nodes[n].has)
+	{
+		version_init(&s->version, d);
+		s->alive = true;
+		nodes[n].has = true;
+		for (int c = 0; c < NCOLS; c++)
+			s->values[c] = d;
+		return;
+	}
+	for (int c = 0; c < NCOLS; c++)
+	{
+		if (birth || (!kill && rand() % 2))
+		{
+			changed[nchanged++] = ids[c];
+			s->values[c] = d;
+		}
+	}
+	version_write(&s->version, d, changed, nchanged, ids, NCOLS,
+				  mode == MERGE_MODE_COLUMN, life == LIFE_UPDATE_WINS, !kill, &out);
+	s->version = out;
+	s->alive = !kill;
+}
+
+static void
+carry(MergeMode mode, LifePolicy life, Node *nodes, int to, const State *s)
+{
+	MergeOutcome outcome;
+
+	if (s->version.last.hlc > nodes[to].clock)
+		nodes[to].clock = s->version.last.hlc;
+	if (!nodes[to].has)
+		nodes[to].state = *s;
+	else
+		nodes[to].state = merge_states(mode, life, &nodes[to].state, s, &outcome);
+	nodes[to].has = true;
+}
+
+/* run one schedule; pool gets states met on the way; returns whether all converged */
+static bool
+simulate(MergeMode mode, LifePolicy life, State *pool, int npool)
+{
+	Node		nodes[NNODES];
+	int			filled = 0;
+	int			steps = 5 + rand() % 40;
+
+	memset(nodes, 0, sizeof(nodes));
+	while (filled < npool || steps-- > 0)
+	{
+		int			n = rand() % NNODES;
+
+		if (rand() % 2)
+			write_locally(mode, life, nodes, n);
+		else if (filled > 0 && rand() % 3 == 0)
+			carry(mode, life, nodes, n, &pool[rand() % filled]);	/* late, twice, out of order */
+		else
+		{
+			int			from = rand() % NNODES;
+
+			if (nodes[from].has)
+				carry(mode, life, nodes, n, &nodes[from].state);
+		}
+		if (nodes[n].has && filled < npool)
+			pool[filled++] = nodes[n].state;
+	}
+	for (int round = 0; round < 2; round++)
+		for (int i = 0; i < NNODES; i++)
+			for (int j = 0; j < NNODES; j++)
+				if (nodes[j].has)
+					carry(mode, life, nodes, i, &nodes[j].state);
+	for (int i = 1; i < NNODES; i++)
+		if (!same_state(&nodes[0].state, &nodes[i].state))
+			return false;
+	return true;
+}
+
+/* the values are the dots that wrote them: does the version say the same? */
+static bool
+version_tells_values(MergeMode mode, const State *s)
+{
+	if (mode != MERGE_MODE_COLUMN)
+		return true;
+	for (int c = 0; c < NCOLS; c++)
+		if (!dot_equal(version_column_dot(&s->version, ids[c]), s->values[c]))
+			return false;
+	return true;
+}
+
+static bool
+survives_codec(const Version *v)
+{
+	size_t		n = version_encoded_bytes(v);
+	uint8_t    *bytes = core_alloc(n);
+	Version		back;
+	const char *error;
+
+	return version_encode(v, bytes) == n && version_decode(bytes, n, &back, &error) &&
+		same_version(v, &back) && version_compare(v, &back) == VERSION_EQUAL;
+}
+
+static void
+test_laws(MergeMode mode, LifePolicy life, int triples)
+{
+	enum {POOL = 20};
+	State		pool[POOL];
+	bool		converged = true,
+				commutes = true,
+				associates = true,
+				idempotent = true,
+				truthful = true,
+				codec = true;
+	char		name[200];
+	int			done = 0;
+
+	while (done < triples)
+	{
+		arena_reset();
+		converged &= simulate(mode, life, pool, POOL);
+		for (int i = 0; i < 100; i++, done++)
+		{
+			const State *a = &pool[rand() % POOL];
+			const State *b = &pool[rand() % POOL];
+			const State *c = &pool[rand() % POOL];
+			MergeOutcome o;
+			State		ab = merge_states(mode, life, a, b, &o);
+			State		ba = merge_states(mode, life, b, a, &o);
+			State		bc = merge_states(mode, life, b, c, &o);
+			State		ab_c = merge_states(mode, life, &ab, c, &o);
+			State		a_bc = merge_states(mode, life, a, &bc, &o);
+			State		again = merge_states(mode, life, &ab, b, &o);
+
+			commutes &= same_state(&ab, &ba);
+			associates &= same_state(&ab_c, &a_bc);
+			idempotent &= o == MERGE_IGNORED && same_state(&again, &ab);
+			truthful &= version_tells_values(mode, &ab_c);
+			codec &= survives_codec(&ab_c.version);
+		}
+	}
+#define LAW(condition, law) \
+	snprintf(name, sizeof(name), "%s, %s: %s (%d triples)", \
+			 mode == MERGE_MODE_COLUMN ? "column mode" : "row mode", \
+			 life == LIFE_LAST_WINS ? "last_wins" : "update_wins", law, done); \
+	ok(condition, name)
+	LAW(converged, "every schedule converges");
+	LAW(commutes, "merge commutes");
+	LAW(associates, "merge associates");
+	LAW(idempotent, "merge is idempotent");
+	LAW(truthful, "column dots tell who wrote the values");
+	LAW(codec, "versions survive their bytes");
+	arena_reset();
+}
+
+/* --- single facts --- */
+
+static void
+test_version(void)
+{
+	Version		v,
+				w;
+	uint8_t		bytes[12];
+	const char *error;
+	uint16_t	changed[1] = {3};
+
+	ok(hlc_next(10, 5) == 11 && hlc_next(10, 20) == 20, "a stamp is max(clock, last + 1)");
+	ok(hlc_to_us(hlc_from_us(1234567)) == 1234567, "stamps hold microseconds");
+	version_init(&v, (Dot) {100, 7});
+	ok(version_encoded_bytes(&v) == 12, "a version with one writer is 12 bytes");
+	version_encode(&v, bytes);
+	ok(!version_decode(bytes, 11, &w, &error), "a truncated version is refused");
+	memset(bytes, 0, sizeof(bytes));
+	ok(!version_decode(bytes, 12, &w, &error), "a dot without a stamp is refused");
+	version_write(&v, (Dot) {200, 8}, changed, 1, ids, NCOLS, true, false, true, &w);
+	ok(version_column_dot(&w, 3).hlc == 200 && version_column_dot(&w, 5).hlc == 100,
+	   "a write stamps the columns that it changed and no other");
+	ok(version_compare(&v, &w) == VERSION_BEFORE && version_compare(&w, &v) == VERSION_AFTER,
+	   "a write comes after what it has seen");
+	version_write(&v, (Dot) {150, 9}, changed, 1, ids, NCOLS, true, false, true, &v);
+	ok(version_compare(&v, &w) == VERSION_CONCURRENT, "writes that did not see each other are concurrent");
+	arena_reset();
+}
+
+static void
+test_hostile_versions(int rounds)
+{
+	int			accepted = 0;
+	bool		canonical = true;
+
+	for (int i = 0; i < rounds; i++)
+	{
+		uint8_t		bytes[64];
+		size_t		n = rand() % sizeof(bytes);
+		uint8_t    *copy;
+		Version		v;
+		const char *error = NULL;
+
+		for (size_t b = 0; b < n; b++)
+			bytes[b] = rand() % 3 ? rand() % 8 : rand();
+		copy = core_alloc(n);	/* exact size, so that an overrun is seen */
+		memcpy(copy, bytes, n);
+		if (version_decode(copy, n, &v, &error))
+		{
+			uint8_t    *again = core_alloc(version_encoded_bytes(&v));
+
+			accepted++;
+			canonical &= version_encode(&v, again) == n && memcmp(again, bytes, n) == 0;
+		}
+		else
+			canonical &= error != NULL;
+		arena_reset();
+	}
+	ok(canonical, "random bytes are refused, or are what encoding gives back");
+	ok(accepted > 0, "some random bytes were versions, so that this said something");
+}
+
+static void
+test_wire(void)
+{
+	WireWriter	w;
+	WireReader	r;
+	WireColumn	cols[2] = {{1, WIRE_COLUMN_KEY, "id", "pg_catalog", "int4"}, {2, 0, "a", "pg_catalog", "text"}};
+	WireRelation rel = {77, "public", "t", 2, cols};
+	WireRelation rel2;
+	WireRow		row;
+	WireValue	values[8];
+	bool		truncated = true;
+
+	wire_writer_init(&w, 8);
+	wire_put_relation(&w, &rel);
+	wire_put_row_head(&w, true, 77, "0123456789ab", 12, 2);
+	wire_put_value(&w, WIRE_RAW, "\1\0\0\0", 4);
+	wire_put_value(&w, WIRE_NULL, NULL, 0);
+
+	wire_reader_init(&r, w.data, w.len);
+	ok(wire_get_u8(&r) == WIRE_RELATION, "a relation message begins with its type");
+	wire_get_relation(&r, &rel2);
+	ok(rel2.id == 77 && rel2.ncols == 2 && strcmp(rel2.cols[1].name, "a") == 0, "a relation comes back");
+	ok(wire_get_u8(&r) == WIRE_ALIVE, "a row message follows");
+	wire_get_row(&r, &row, values, 8);
+	ok(!r.error && row.ncols == 2 && values[0].kind == WIRE_RAW && values[0].len == 4 &&
+	   values[1].kind == WIRE_NULL && wire_at_end(&r), "a row comes back");
+
+	for (size_t n = 0; n < w.len; n++)
+	{
+		uint8_t    *copy = core_alloc(n);
+
+		memcpy(copy, w.data, n);
+		wire_reader_init(&r, copy, n);
+		if (wire_get_u8(&r) == WIRE_RELATION)
+		{
+			wire_get_relation(&r, &rel2);
+			if (wire_get_u8(&r) == WIRE_ALIVE)
+				wire_get_row(&r, &row, values, 8);
+		}
+		truncated &= r.error != NULL;
+	}
+	ok(truncated, "messages that are cut short anywhere are refused");
+	wire_reader_init(&r, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11);
+	(void) wire_get_varint(&r);
+	ok(r.error != NULL, "a number that does not fit is refused");
+	arena_reset();
+}
+
+int
+main(void)
+{
+	unsigned	seed = getenv("SEED") ? (unsigned) atoi(getenv("SEED")) : (unsigned) time(NULL);
+	const MergeMode modes[] = {MERGE_MODE_COLUMN, MERGE_MODE_ROW};
+	const LifePolicy lives[] = {LIFE_LAST_WINS, LIFE_UPDATE_WINS};
+
+	srand(seed);
+	printf("# SEED=%u\n", seed);
+	test_version();
+	test_wire();
+	test_hostile_versions(200000);
+	for (int m = 0; m < 2; m++)
+		for (int l = 0; l < 2; l++)
+			test_laws(modes[m], lives[l], 40000);
+	printf("1..%d\n", tests);
+	return failures != 0;
+}
