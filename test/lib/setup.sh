@@ -46,7 +46,8 @@ tear_down() {
 
 # no -Werror in the Makefile: a user's newer compiler may warn
 build_ferry() {
-	make -s -C "$work/ferry" -j2 PG_CONFIG="$PG_CONFIG" COPT=-Werror with_llvm=no || return 1
+	make -s -C "$work/ferry" -j2 PG_CONFIG="$PG_CONFIG" COPT=-Werror with_llvm=no ferry.so || return 1
+	return 0
 	[ -n "${BUILD_ONLY:-}" ] && return 0
 	make -s -C "$work/ferry" PG_CONFIG="$PG_CONFIG" with_llvm=no install
 }
