@@ -38,6 +38,7 @@ extern int	ferry_batch_ms;
 /* shared memory: called from ferry.c's hooks */
 extern Size node_shmem_size(void);
 extern void node_shmem_init(void);
+extern bool node_is_preloaded(void);
 
 /*
  * This database's entry, read from ferry.local_node and registered in shared

@@ -66,6 +66,12 @@ node_shmem_init(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
+bool
+node_is_preloaded(void)
+{
+	return node_array != NULL;
+}
+
 /*
  * What ferry.local_node holds: read by a plain scan, since this happens inside
  * triggers and defaults.  Returns false if there is no such table or row.

@@ -1,0 +1,28 @@
+/* --- who we are --- */
+
+CREATE TABLE ferry.local_node (
+	singleton	boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+	node_id		bigint NOT NULL,
+	name		name NOT NULL,
+	dsn			text NOT NULL,
+	incarnation	int NOT NULL DEFAULT 1,
+	created_at	timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE ferry.local_node IS 'this database as a node: one row';
+SELECT pg_catalog.pg_extension_config_dump('ferry.local_node', '');
+
+CREATE TABLE ferry.member (
+	node_id		bigint PRIMARY KEY,
+	name		name NOT NULL UNIQUE,
+	dsn			text,
+	is_dropped	boolean NOT NULL DEFAULT false,
+	first_seen	timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE ferry.member IS 'every node that this one knows, itself included';
+SELECT pg_catalog.pg_extension_config_dump('ferry.member', '');
+
+CREATE FUNCTION ferry.create_node(name name, dsn text) RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_create_node';
+COMMENT ON FUNCTION ferry.create_node(name, text) IS 'make this database a node; dsn is how peers reach it; returns the node id';
+REVOKE ALL ON FUNCTION ferry.create_node(name, text) FROM PUBLIC;
