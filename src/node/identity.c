@@ -123,3 +123,23 @@ ferry_create_node(PG_FUNCTION_ARGS)
 	link_wake_launcher();
 	PG_RETURN_INT64(id);
 }
+
+PG_FUNCTION_INFO_V1(ferry_require_node);
+
+/* SQL: ferry._require_node(): raise unless this database is a node */
+Datum
+ferry_require_node(PG_FUNCTION_ARGS)
+{
+	(void) node_current();
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ferry_config_changed);
+
+/* SQL: ferry._config_changed(): peers or tables have changed */
+Datum
+ferry_config_changed(PG_FUNCTION_ARGS)
+{
+	node_config_changed();
+	PG_RETURN_VOID();
+}

@@ -26,3 +26,12 @@ CREATE FUNCTION ferry.create_node(name name, dsn text) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'ferry_create_node';
 COMMENT ON FUNCTION ferry.create_node(name, text) IS 'make this database a node; dsn is how peers reach it; returns the node id';
 REVOKE ALL ON FUNCTION ferry.create_node(name, text) FROM PUBLIC;
+
+CREATE FUNCTION ferry._require_node() RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_require_node';
+COMMENT ON FUNCTION ferry._require_node() IS 'internal: raise unless this database is a node';
+CREATE FUNCTION ferry._config_changed() RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_config_changed';
+COMMENT ON FUNCTION ferry._config_changed() IS 'internal: wake the supervisor at commit';

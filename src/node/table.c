@@ -1,0 +1,352 @@
+/*-------------------------------------------------------------------------
+ *
+ * table.c
+ *		The tables under ferry, cached per backend.
+ *
+ * ferry.registered_table is a user catalog table, so that the output plugin may
+ * read it under the historic snapshot of the change that it decodes.  Relations
+ * without a column _ferry are told by their tuple descriptor alone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/partition.h"
+#include "catalog/pg_type.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/relcache.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "node/table.h"
+
+typedef struct CacheEntry
+{
+	Oid			relid;			/* hash key */
+	bool		valid;
+	FerryTable *table;			/* NULL: not under ferry */
+	MemoryContext cxt;
+} CacheEntry;
+
+static HTAB *cache = NULL;
+static Oid	cached_schema = InvalidOid;
+static Oid	cached_type = InvalidOid;
+
+/* --- names --- */
+
+static void
+forget_names(Datum arg, int cacheid, uint32 hashvalue)
+{
+	cached_schema = InvalidOid;
+	cached_type = InvalidOid;
+}
+
+static void
+invalidate(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS seq;
+	CacheEntry *e;
+
+	if (OidIsValid(relid))
+	{
+		/* a partition's entry is made from its root's catalogs too: let all go that are not alone */
+		e = hash_search(cache, &relid, HASH_FIND, NULL);
+		if (e)
+			e->valid = false;
+	}
+	hash_seq_init(&seq, cache);
+	while ((e = hash_seq_search(&seq)) != NULL)
+		if (!OidIsValid(relid) || (e->table && e->table->rootid == relid))
+			e->valid = false;
+}
+
+static void
+make_cache(void)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = sizeof(Oid);
+	ctl.entrysize = sizeof(CacheEntry);
+	ctl.hcxt = CacheMemoryContext;
+	cache = hash_create("ferry tables", 128, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_names, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, forget_names, (Datum) 0);
+}
+
+Oid
+ferry_schema(void)
+{
+	if (cache == NULL)
+		make_cache();
+	if (!OidIsValid(cached_schema))
+		cached_schema = get_namespace_oid("ferry", true);
+	return cached_schema;
+}
+
+Oid
+ferry_version_type(void)
+{
+	Oid			schema = ferry_schema();
+
+	if (!OidIsValid(cached_type) && OidIsValid(schema))
+		cached_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									  CStringGetDatum("version"), ObjectIdGetDatum(schema));
+	return cached_type;
+}
+
+Oid
+ferry_relation(const char *name)
+{
+	Oid			relid = get_relname_relid(name, ferry_schema());
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"ferry.%s\" does not exist", name),
+				 errhint("The extension ferry is not installed here, or its version does not match the library.")));
+	return relid;
+}
+
+/* --- ferry.registered_table --- */
+
+typedef struct Registration
+{
+	Oid			relid;
+	Oid			tombid;
+	char		merge;
+	char		on_delete;
+} Registration;
+
+/* find by relid or by tombid (the other InvalidOid) */
+static bool
+find_registration(Oid relid, Oid tombid, Registration *out)
+{
+	Relation	rel = table_open(ferry_relation("registered_table"), AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	bool		found = false;
+
+	while (!found && (tuple = systable_getnext(scan)) != NULL)
+	{
+		bool		isnull;
+
+		out->relid = DatumGetObjectId(heap_getattr(tuple, 1, desc, &isnull));
+		out->tombid = DatumGetObjectId(heap_getattr(tuple, 2, desc, &isnull));
+		out->merge = DatumGetChar(heap_getattr(tuple, 3, desc, &isnull));
+		out->on_delete = DatumGetChar(heap_getattr(tuple, 4, desc, &isnull));
+		found = OidIsValid(relid) ? out->relid == relid : out->tombid == tombid;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+Oid
+table_of_tombstones(Oid tombid)
+{
+	Registration reg;
+
+	return find_registration(InvalidOid, tombid, &reg) ? reg.relid : InvalidOid;
+}
+
+/* --- building an entry --- */
+
+static AttrNumber
+version_attno(Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	for (int i = desc->natts - 1; i >= 0; i--)
+	{
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		if (!attr->attisdropped && attr->atttypid == ferry_version_type() &&
+			strcmp(NameStr(attr->attname), FERRY_VERSION_COLUMN) == 0)
+			return attr->attnum;
+	}
+	return InvalidAttrNumber;
+}
+
+static bool
+is_key(const FerryTable *t, AttrNumber attno)
+{
+	for (int k = 0; k < t->nkeys; k++)
+		if (t->key_attnos[k] == attno)
+			return true;
+	return false;
+}
+
+static int
+compare_ids(const void *a, const void *b, void *arg)
+{
+	const FerryTable *t = arg;
+
+	return (int) t->column_ids[*(const AttrNumber *) a - 1] -
+		(int) t->column_ids[*(const AttrNumber *) b - 1];
+}
+
+static void
+fill_key(FerryTable *t, Relation rel, Relation root)
+{
+	Oid			root_key = RelationGetPrimaryKeyIndex(root COMPAT_PK_ARG);
+	Relation	index;
+
+	t->key_index = rel == root ? root_key : RelationGetPrimaryKeyIndex(rel COMPAT_PK_ARG);
+	if (!OidIsValid(root_key))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is under ferry but has no primary key",
+						RelationGetRelationName(root)),
+				 errhint("Give it its primary key back, or call ferry.drop_table.")));
+	index = RelationIdGetRelation(root_key);
+	t->nkeys = index->rd_index->indnkeyatts;
+	t->key_attnos = palloc(sizeof(AttrNumber) * t->nkeys);
+	for (int k = 0; k < t->nkeys; k++)
+	{
+		AttrNumber	attno = index->rd_index->indkey.values[k];
+
+		if (rel != root)
+			attno = get_attnum(t->relid, NameStr(TupleDescAttr(RelationGetDescr(root), attno - 1)->attname));
+		t->key_attnos[k] = attno;
+	}
+	RelationClose(index);
+}
+
+static void
+fill_columns(FerryTable *t, Relation rel, Relation root)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	t->natts = desc->natts;
+	t->nids = RelationGetDescr(root)->natts;
+	t->column_ids = palloc0(sizeof(uint16) * t->natts);
+	t->id_attnos = palloc0(sizeof(AttrNumber) * t->nids);
+	t->plain_attnos = palloc(sizeof(AttrNumber) * t->natts);
+	t->plain_ids = palloc(sizeof(uint16) * t->natts);
+	for (int i = 0; i < t->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+		AttrNumber	id;
+
+		if (attr->attisdropped || attr->attgenerated || attr->attnum == t->version_attno)
+			continue;
+		id = rel == root ? attr->attnum : get_attnum(t->rootid, NameStr(attr->attname));
+		if (id <= 0)
+			continue;
+		t->column_ids[i] = id;
+		t->id_attnos[id - 1] = attr->attnum;
+		if (!is_key(t, attr->attnum))
+			t->plain_attnos[t->nplain++] = attr->attnum;
+	}
+	qsort_arg(t->plain_attnos, t->nplain, sizeof(AttrNumber), compare_ids, t);
+	for (int c = 0; c < t->nplain; c++)
+		t->plain_ids[c] = t->column_ids[t->plain_attnos[c] - 1];
+}
+
+static FerryTable *
+build(Relation rel)
+{
+	Registration reg;
+	FerryTable *t;
+	Relation	root = rel;
+	Relation	tomb;
+	AttrNumber	version = version_attno(rel);
+	Oid			rootid = RelationGetRelid(rel);
+
+	if (version == InvalidAttrNumber)
+		return NULL;
+	if (rel->rd_rel->relispartition)
+		rootid = llast_oid(get_partition_ancestors(rootid));
+	if (!find_registration(rootid, InvalidOid, &reg))
+		return NULL;
+
+	t = palloc0(sizeof(FerryTable));
+	t->relid = RelationGetRelid(rel);
+	t->rootid = rootid;
+	t->tombid = reg.tombid;
+	t->mode = (MergeMode) reg.merge;
+	t->life = (LifePolicy) reg.on_delete;
+	t->version_attno = version;
+	t->is_partitioned = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+	if (rootid != t->relid)
+		root = RelationIdGetRelation(rootid);
+	fill_key(t, rel, root);
+	fill_columns(t, rel, root);
+	if (root != rel)
+		RelationClose(root);
+
+	tomb = RelationIdGetRelation(t->tombid);
+	if (!RelationIsValid(tomb))
+		elog(ERROR, "tombstone table %u of table \"%s\" does not exist", t->tombid,
+			 RelationGetRelationName(rel));
+	t->tomb_index = RelationGetPrimaryKeyIndex(tomb COMPAT_PK_ARG);
+	if (!OidIsValid(t->tomb_index))
+	{
+		List	   *indexes = RelationGetIndexList(tomb);
+
+		if (list_length(indexes) != 1)
+			elog(ERROR, "tombstone table \"%s\" has lost its index", RelationGetRelationName(tomb));
+		t->tomb_index = linitial_oid(indexes);
+	}
+	RelationClose(tomb);
+	return t;
+}
+
+FerryTable *
+table_lookup(Oid relid)
+{
+	CacheEntry *e;
+	bool		found;
+	Relation	rel;
+	MemoryContext cxt;
+	MemoryContext oldcontext;
+	FerryTable *t;
+
+	if (cache == NULL)
+		make_cache();
+	e = hash_search(cache, &relid, HASH_FIND, NULL);
+	if (e && e->valid)
+		return e->table;
+	if (!OidIsValid(ferry_version_type()))
+		return NULL;
+
+	rel = RelationIdGetRelation(relid);
+	if (!RelationIsValid(rel))
+		return NULL;
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry table", ALLOCSET_SMALL_SIZES);
+	oldcontext = MemoryContextSwitchTo(cxt);
+	t = build(rel);
+	MemoryContextSwitchTo(oldcontext);
+	RelationClose(rel);
+
+	e = hash_search(cache, &relid, HASH_ENTER, &found);
+	if (found && e->cxt)
+		MemoryContextDelete(e->cxt);
+	MemoryContextSetParent(cxt, CacheMemoryContext);
+	e->cxt = cxt;
+	e->table = t;
+	e->valid = true;
+	return t;
+}
+
+FerryTable *
+table_lookup_required(Oid relid)
+{
+	FerryTable *t = table_lookup(relid);
+
+	if (t == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("table \"%s\" is not under ferry", get_rel_name(relid)),
+				 errhint("Call ferry.add_table first.")));
+	return t;
+}
