@@ -102,14 +102,14 @@ find_type(const WireColumn *col)
 						   CStringGetDatum(col->type_name), ObjectIdGetDatum(nspid));
 }
 
-void
-value_decoder_init(ValueDecoder *d, const WireColumn *col, Oid typid, int32 typmod, MemoryContext cxt)
+static void
+init_decoder(ValueDecoder *d, Oid sender_typid, Oid typid, int32 typmod, MemoryContext cxt)
 {
 	Oid			proc;
 	bool		varlena;
 
 	memset(d, 0, sizeof(*d));
-	d->sender_typid = find_type(col);
+	d->sender_typid = sender_typid;
 	d->typid = typid;
 	d->typmod = typmod;
 	d->same = (d->sender_typid == typid);
@@ -130,6 +130,18 @@ value_decoder_init(ValueDecoder *d, const WireColumn *col, Oid typid, int32 typm
 		getTypeOutputInfo(d->sender_typid, &proc, &varlena);
 		fmgr_info_cxt(proc, &d->sender_out, cxt);
 	}
+}
+
+void
+value_decoder_init(ValueDecoder *d, const WireColumn *col, Oid typid, int32 typmod, MemoryContext cxt)
+{
+	init_decoder(d, find_type(col), typid, typmod, cxt);
+}
+
+void
+value_decoder_init_own(ValueDecoder *d, Oid typid, int32 typmod, MemoryContext cxt)
+{
+	init_decoder(d, typid, typid, typmod, cxt);
 }
 
 static Datum

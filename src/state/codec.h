@@ -47,6 +47,9 @@ typedef struct ValueDecoder
 extern void value_decoder_init(ValueDecoder *d, const WireColumn *col,
 							   Oid typid, int32 typmod, MemoryContext cxt);
 
+/* the same for a value that this node wrote itself, by a column's own type */
+extern void value_decoder_init_own(ValueDecoder *d, Oid typid, int32 typmod, MemoryContext cxt);
+
 /*
  * Decode a RAW, BINARY or TEXT value into our column's type (domains are
  * checked, typmod applied); allocates in the current context; raises what the
