@@ -1,0 +1,247 @@
+/*-------------------------------------------------------------------------
+ *
+ * row_trigger.c
+ *		Local writes, stamped inside the writer's transaction.
+ *
+ * One BEFORE ROW trigger, named so that it fires after all others: what counts
+ * is the row as it will be stored.
+ *
+ *	INSERT	The column's default has given the row a dot.  It is kept if it was
+ *			issued in this transaction; whatever else stands there (NULL from
+ *			a row-typed INSERT, a version copied from another row) is replaced.
+ *			If the key has a tombstone, the row is its successor: it includes
+ *			the tombstone's version, and the tombstone goes.
+ *	UPDATE	Columns whose bytes changed get a new dot.  A changed key is the
+ *			death of the old key and the birth of the new one.
+ *	DELETE	Leaves a tombstone.
+ *
+ * In session_replication_role = replica the trigger does not fire: rows that
+ * ferry merges carry their own versions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "node/node.h"
+#include "state/state.h"
+#include "state/tombstone.h"
+
+PG_FUNCTION_INFO_V1(ferry_stamp);
+
+/* SQL: ferry._stamp() returns ferry.version: the default of column _ferry */
+Datum
+ferry_stamp(PG_FUNCTION_ARGS)
+{
+	struct varlena *v = palloc(VARHDRSZ + VERSION_SIMPLE_BYTES);
+
+	SET_VARSIZE(v, VARHDRSZ + VERSION_SIMPLE_BYTES);
+	version_put_dot((uint8_t *) VARDATA(v), node_stamp());
+	PG_RETURN_POINTER(v);
+}
+
+/* a deformed row */
+typedef struct Row
+{
+	Datum	   *values;
+	bool	   *nulls;
+} Row;
+
+static Row
+deform(HeapTuple tuple, TupleDesc desc)
+{
+	Row			row;
+
+	row.values = palloc(sizeof(Datum) * desc->natts);
+	row.nulls = palloc(sizeof(bool) * desc->natts);
+	heap_deform_tuple(tuple, desc, row.values, row.nulls);
+	return row;
+}
+
+static RowState *
+state_of_row(const FerryTable *table, const Row *row)
+{
+	RowState   *s = state_create(table);
+
+	for (int i = 0; i < table->natts; i++)
+	{
+		if (table->column_ids[i] == 0)
+			continue;
+		s->kinds[i] = VALUE_HERE;
+		s->values[i] = row->values[i];
+		s->nulls[i] = row->nulls[i];
+	}
+	return s;
+}
+
+static void
+key_of_row(const FerryTable *table, const Row *row, Datum *key)
+{
+	for (int k = 0; k < table->nkeys; k++)
+		key[k] = row->values[table->key_attnos[k] - 1];
+}
+
+static HeapTuple
+with_version(const FerryTable *table, HeapTuple tuple, TupleDesc desc, const Version *version)
+{
+	int			attno = table->version_attno;
+	Datum		value = state_version_datum(version);
+	bool		isnull = false;
+
+	return heap_modify_tuple_by_cols(tuple, desc, 1, &attno, &value, &isnull);
+}
+
+/* was this version issued by the default in this transaction? */
+static bool
+is_fresh(Datum value, bool isnull)
+{
+	struct varlena *v;
+	Dot			d;
+	Hlc			first = node_transaction_first_stamp();
+
+	if (isnull || first == 0)
+		return false;
+	v = PG_DETOAST_DATUM_PACKED(value);
+	if (VARSIZE_ANY_EXHDR(v) != VERSION_SIMPLE_BYTES)
+		return false;
+	d = version_get_last((const uint8_t *) VARDATA_ANY(v));
+	return d.node == node_id() && d.hlc >= first;
+}
+
+/* a birth: the successor of the key's tombstone, if it has one; true if version was set */
+static bool
+succeed_tombstone(const FerryTable *table, const Row *row, Version *version)
+{
+	Datum		key[INDEX_MAX_KEYS];
+	ItemPointerData tid;
+	RowState   *tomb;
+
+	if (!tombstone_any(table))
+		return false;
+	key_of_row(table, row, key);
+	tomb = tombstone_find(table, key, &tid);
+	if (tomb == NULL)
+		return false;
+	version_write(&tomb->version, node_stamp(), table->plain_ids, table->nplain,
+				  table->plain_ids, table->nplain, table->mode == MERGE_MODE_COLUMN,
+				  table->life == LIFE_UPDATE_WINS, true, version);
+	tombstone_remove(table, &tid);
+	return true;
+}
+
+static HeapTuple
+on_insert(const FerryTable *table, HeapTuple tuple, TupleDesc desc)
+{
+	Row			row = deform(tuple, desc);
+	int			v = table->version_attno - 1;
+	Version		version;
+
+	if (succeed_tombstone(table, &row, &version))
+		return with_version(table, tuple, desc, &version);
+	if (is_fresh(row.values[v], row.nulls[v]))
+		return tuple;
+	version_init(&version, node_stamp());
+	return with_version(table, tuple, desc, &version);
+}
+
+static bool
+is_same(const Row *a, const Row *b, int i, Form_pg_attribute attr)
+{
+	if (a->nulls[i] || b->nulls[i])
+		return a->nulls[i] && b->nulls[i];
+	return datumIsEqual(a->values[i], b->values[i], attr->attbyval, attr->attlen) ||
+		datum_image_eq(a->values[i], b->values[i], attr->attbyval, attr->attlen);
+}
+
+static void
+bury(const FerryTable *table, const Row *row, const Version *old)
+{
+	Version		version;
+
+	version_write(old, node_stamp(), NULL, 0, table->plain_ids, table->nplain,
+				  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, false, &version);
+	tombstone_put(table, tombstone_from_row(table, state_of_row(table, row), &version), NULL);
+}
+
+static HeapTuple
+on_update(const FerryTable *table, HeapTuple oldtuple, HeapTuple newtuple, TupleDesc desc)
+{
+	Row			old = deform(oldtuple, desc);
+	Row			new = deform(newtuple, desc);
+	uint16	   *changed;
+	int			nchanged = 0;
+	Version		before;
+	Version		after;
+
+	state_version_read(old.values[table->version_attno - 1], &before);
+	for (int k = 0; k < table->nkeys; k++)
+	{
+		int			i = table->key_attnos[k] - 1;
+
+		if (is_same(&old, &new, i, TupleDescAttr(desc, i)))
+			continue;
+		bury(table, &old, &before);
+		if (!succeed_tombstone(table, &new, &after))
+			version_init(&after, node_stamp());
+		return with_version(table, newtuple, desc, &after);
+	}
+
+	changed = palloc(sizeof(uint16) * Max(table->nplain, 1));
+	for (int c = 0; c < table->nplain; c++)
+	{
+		int			i = table->plain_attnos[c] - 1;
+
+		if (!is_same(&old, &new, i, TupleDescAttr(desc, i)))
+			changed[nchanged++] = table->plain_ids[c];
+	}
+	version_write(&before, node_stamp(), changed, nchanged, table->plain_ids, table->nplain,
+				  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, true, &after);
+	return with_version(table, newtuple, desc, &after);
+}
+
+static void
+on_delete(const FerryTable *table, HeapTuple tuple, TupleDesc desc)
+{
+	Row			row = deform(tuple, desc);
+	Version		version;
+
+	state_version_read(row.values[table->version_attno - 1], &version);
+	bury(table, &row, &version);
+}
+
+PG_FUNCTION_INFO_V1(ferry_row_trigger);
+
+Datum
+ferry_row_trigger(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	FerryTable *table;
+	HeapTuple	result;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called as a BEFORE ROW trigger", "ferry._row_trigger")));
+	(void) node_current();
+	table = table_lookup_required(RelationGetRelid(trigger->tg_relation));
+	desc = RelationGetDescr(trigger->tg_relation);
+
+	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		result = on_insert(table, trigger->tg_trigtuple, desc);
+	else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		result = on_update(table, trigger->tg_trigtuple, trigger->tg_newtuple, desc);
+	else
+	{
+		on_delete(table, trigger->tg_trigtuple, desc);
+		result = trigger->tg_trigtuple;
+	}
+	return PointerGetDatum(result);
+}

@@ -1,0 +1,78 @@
+/*-------------------------------------------------------------------------
+ *
+ * utility.c
+ *		COPY without a column list goes on working and does not see _ferry.
+ *
+ * The list is filled in, before the server reads the statement, with every live
+ * column but _ferry and generated ones.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "nodes/parsenodes.h"
+#include "nodes/value.h"
+#include "tcop/utility.h"
+#include "utils/rel.h"
+
+#include "ferry.h"
+#include "node/table.h"
+
+static ProcessUtility_hook_type previous_utility = NULL;
+
+static List *
+visible_columns(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	List	   *names = NIL;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		if (attr->attisdropped || attr->attgenerated ||
+			(attr->atttypid == ferry_version_type() &&
+			 strcmp(NameStr(attr->attname), FERRY_VERSION_COLUMN) == 0))
+			continue;
+		names = lappend(names, makeString(pstrdup(NameStr(attr->attname))));
+	}
+	table_close(rel, NoLock);
+	return names;
+}
+
+static void
+utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
+		ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	if (IsA(pstmt->utilityStmt, CopyStmt))
+	{
+		CopyStmt   *copy = (CopyStmt *) pstmt->utilityStmt;
+
+		if (copy->relation && copy->attlist == NIL)
+		{
+			/* a missing table is the server's to report; what it locks later we only look at */
+			Oid			relid = RangeVarGetRelid(copy->relation, AccessShareLock, true);
+
+			if (OidIsValid(relid) && OidIsValid(ferry_version_type()) && table_lookup(relid))
+			{
+				pstmt = copyObject(pstmt);
+				copy = (CopyStmt *) pstmt->utilityStmt;
+				copy->attlist = visible_columns(relid);
+			}
+		}
+	}
+	if (previous_utility)
+		previous_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+}
+
+void
+capture_install_hooks(void)
+{
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = utility;
+}
