@@ -12,7 +12,6 @@ SQL_PARTS = \
 	src/state/version.sql \
 	src/capture/capture.sql \
 	src/node/table.sql \
-	src/state/state.sql \
 	src/apply/apply.sql \
 	src/link/peer.sql \
 	src/delta/delta.sql \

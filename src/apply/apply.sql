@@ -70,7 +70,12 @@ CREATE FUNCTION ferry.retry_quarantine() RETURNS bigint
 COMMENT ON FUNCTION ferry.retry_quarantine() IS 'merge the quarantined states whose cause is gone; returns how many were merged';
 REVOKE ALL ON FUNCTION ferry.retry_quarantine() FROM PUBLIC;
 
-/* --- merge --- */
+/* --- states --- */
+
+CREATE FUNCTION ferry.state(rel regclass, key jsonb) RETURNS jsonb
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_state';
+COMMENT ON FUNCTION ferry.state(regclass, jsonb) IS 'the state of a row, alive or dead: its values, its last writer, its version vector; null if the key was never seen';
 
 CREATE FUNCTION ferry.merge(rel regclass, state jsonb) RETURNS text
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE

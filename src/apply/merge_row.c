@@ -110,6 +110,21 @@ merged_state(const FerryTable *table, Relation rel, const MergePlan *plan,
 	return out;
 }
 
+RowState *
+merge_states(const FerryTable *table, Relation rel, const RowState *local, const RowState *remote)
+{
+	MergePlan	plan;
+	RowState   *out;
+
+	merge_plan(table->mode, table->life, &local->version, local->alive,
+			   &remote->version, remote->alive, table->plain_ids, table->nplain, &plan);
+	if (plan.outcome != MERGE_IGNORED)
+		return merged_state(table, rel, &plan, local, remote);
+	out = state_create(table);
+	*out = *local;
+	return out;
+}
+
 /* --- conflicts --- */
 
 /* do the two versions share no write at all? */
@@ -314,6 +329,20 @@ raise_clock(const RowState *remote)
 						   ferry_max_clock_skew_ms),
 				 errhint("Set the clocks of both machines by NTP; see ferry.clock.")));
 	node_clock_raise(newest);
+}
+
+void
+merge_row_held(ApplyTarget *t, const RowState *key, RowState **row, RowState **tomb)
+{
+	const FerryTable *table = target_table(t);
+	Datum		key_values[INDEX_MAX_KEYS];
+	ItemPointerData tid;
+	ApplyFound	found;
+
+	for (int k = 0; k < table->nkeys; k++)
+		key_values[k] = key->values[table->key_attnos[k] - 1];
+	*row = target_find(t, key, &found) ? state_from_slot(table, found.slot) : NULL;
+	*tomb = tombstone_any(table) ? tombstone_find(table, key_values, &tid) : NULL;
 }
 
 ApplyResult

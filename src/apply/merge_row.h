@@ -11,4 +11,11 @@
 /* see apply_state(); allocates in the current, short-lived context */
 extern ApplyResult merge_row(ApplyTarget *t, RowState *remote, const char *peer);
 
+/* what is held of a key: its row, its tombstone, NULL where there is none */
+extern void merge_row_held(ApplyTarget *t, const RowState *key, RowState **row, RowState **tomb);
+
+/* two states of one key merged, without writing anything */
+extern RowState *merge_states(const FerryTable *table, Relation rel,
+							  const RowState *local, const RowState *remote);
+
 #endif							/* FERRY_APPLY_MERGE_ROW_H */

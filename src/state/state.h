@@ -50,7 +50,4 @@ extern RowState *state_from_jsonb(const FerryTable *table, Relation rel, Datum j
 /* only the key: {"id": 1} */
 extern RowState *state_key_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb);
 
-/* the state held here for a key (row, tombstone, or both merged); NULL if none */
-extern RowState *state_fetch(const FerryTable *table, Relation rel, const RowState *key);
-
 #endif							/* FERRY_STATE_STATE_H */

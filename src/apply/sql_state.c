@@ -1,0 +1,115 @@
+/*-------------------------------------------------------------------------
+ *
+ * sql_state.c
+ *		ferry.state(rel, key) and ferry.merge(rel, state): row states in jsonb,
+ *		for whoever looks at one or carries it over another transport.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/objectaddress.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+
+#include "apply/apply.h"
+#include "apply/merge_row.h"
+#include "node/node.h"
+#include "state/tombstone.h"
+
+static const char *const result_names[] = {
+	[APPLY_IGNORED] = "ignored",
+	[APPLY_APPLIED] = "applied",
+	[APPLY_MERGED] = "merged",
+	[APPLY_CONFLICT] = "conflict",
+};
+
+/* states show and change whole rows, whatever the row's policies say */
+static void
+check_may(Relation rel, AclMode needed)
+{
+	Oid			relid = RelationGetRelid(rel);
+
+	if (pg_class_aclmask(relid, GetUserId(), needed, ACLMASK_ALL) != needed)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, RelationGetRelationName(rel));
+	if (check_enable_rls(relid, InvalidOid, false) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot use states of table \"%s\" because its row-level security applies to you",
+						RelationGetRelationName(rel))));
+}
+
+/* open a registered table, or raise */
+static Relation
+open_registered(Oid relid, AclMode needed, FerryTable **table)
+{
+	Relation	rel;
+
+	(void) node_current();
+	rel = table_open(relid, RowExclusiveLock);
+	*table = table_lookup_required(relid);
+	if ((*table)->rootid != relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("table \"%s\" is a partition", RelationGetRelationName(rel)),
+				 errhint("Name the table \"%s\", of which it is a part.",
+						 get_rel_name((*table)->rootid))));
+	check_may(rel, needed);
+	return rel;
+}
+
+PG_FUNCTION_INFO_V1(ferry_state);
+
+/*
+ * SQL: ferry.state(rel regclass, key jsonb) returns jsonb, null if the key was
+ * never seen.  Needs SELECT on the table.
+ */
+Datum
+ferry_state(PG_FUNCTION_ARGS)
+{
+	FerryTable *table;
+	Relation	rel = open_registered(PG_GETARG_OID(0), ACL_SELECT, &table);
+	RowState   *key = state_key_from_jsonb(table, rel, PG_GETARG_DATUM(1));
+	ApplyTarget *t = target_open(rel, table);
+	RowState   *row;
+	RowState   *tomb;
+	Datum		result = (Datum) 0;
+
+	merge_row_held(t, key, &row, &tomb);
+	if (row && tomb)
+		row = merge_states(target_table(t), rel, row, tomb);
+	else if (tomb)
+		row = tomb;
+	if (row)
+		result = state_to_jsonb(target_table(t), rel, row);
+	target_close(t);
+	table_close(rel, NoLock);
+	if (row == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
+}
+
+PG_FUNCTION_INFO_V1(ferry_merge);
+
+/*
+ * SQL: ferry.merge(rel regclass, state jsonb) returns text.  Needs SELECT,
+ * INSERT, UPDATE and DELETE on the table.
+ */
+Datum
+ferry_merge(PG_FUNCTION_ARGS)
+{
+	FerryTable *table;
+	Relation	rel = open_registered(PG_GETARG_OID(0),
+									  ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE, &table);
+	RowState   *state = state_from_jsonb(table, rel, PG_GETARG_DATUM(1));
+	ApplyResult result = apply_state(rel, table, state, NULL);
+
+	table_close(rel, NoLock);
+	PG_RETURN_TEXT_P(cstring_to_text(result_names[result]));
+}

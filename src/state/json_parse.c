@@ -1,0 +1,390 @@
+/*-------------------------------------------------------------------------
+ *
+ * json_parse.c
+ *		Row states read from jsonb: the other half of json.c.
+ *
+ * The text comes from a user or over somebody's transport: nothing is taken on
+ * trust.  A version is built as it stands and then sent through the encoder and
+ * the strict decoder, which knows all that a version must fulfil.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "nodes/makefuncs.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+#include "utils/rel.h"
+
+#include "state/state.h"
+
+#define bad_state(...) \
+	ereport(ERROR, \
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), \
+			 errmsg("invalid row state"), \
+			 errdetail(__VA_ARGS__), \
+			 errhint("ferry.state() shows what a row state looks like.")))
+
+/* --- pieces --- */
+
+/* a member of an object, NULL if there is none */
+static JsonbValue *
+member(JsonbContainer *object, const char *name)
+{
+	return getKeyJsonValueFromContainer(object, name, strlen(name), NULL);
+}
+
+static JsonbContainer *
+object_member(JsonbContainer *object, const char *name, bool required)
+{
+	JsonbValue *v = member(object, name);
+
+	if (v == NULL && !required)
+		return NULL;
+	if (v == NULL || v->type != jbvBinary || !JsonContainerIsObject(v->val.binary.data))
+		bad_state("\"%s\" must be an object.", name);
+	return v->val.binary.data;
+}
+
+/* a string or a number that is an unsigned integer of at most max; never 0 */
+static uint64
+get_unsigned(const char *what, const JsonbValue *v, uint64 max)
+{
+	char	   *digits;
+	uint64		n = 0;
+
+	if (v->type == jbvString)
+		digits = pnstrdup(v->val.string.val, v->val.string.len);
+	else if (v->type == jbvNumeric)
+		digits = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric)));
+	else
+		bad_state("%s must be a string of digits.", what);
+	if (*digits == '\0' || strspn(digits, "0123456789") != strlen(digits) || *digits == '0')
+		bad_state("%s must be a positive integer.", what);
+	for (char *p = digits; *p; p++)
+	{
+		if (n > (max - (*p - '0')) / 10)
+			bad_state("%s is out of range.", what);
+		n = n * 10 + (*p - '0');
+	}
+	return n;
+}
+
+/* ["<hlc>", "<node id>"] */
+static Dot
+get_dot(const char *what, const JsonbValue *v)
+{
+	Dot			d;
+
+	if (v == NULL || v->type != jbvBinary || !JsonContainerIsArray(v->val.binary.data) ||
+		JsonContainerSize(v->val.binary.data) != 2)
+		bad_state("%s must be an array of stamp and node id.", what);
+	d.hlc = get_unsigned("A stamp", getIthJsonbValueFromContainer(v->val.binary.data, 0), PG_UINT64_MAX);
+	d.node = get_unsigned("A node id", getIthJsonbValueFromContainer(v->val.binary.data, 1), PG_UINT32_MAX);
+	return d;
+}
+
+static int
+compare_by_node(const void *a, const void *b)
+{
+	NodeId		x = ((const Dot *) a)->node;
+	NodeId		y = ((const Dot *) b)->node;
+
+	return (x > y) - (x < y);
+}
+
+static int
+compare_dots(const void *a, const void *b)
+{
+	return dot_compare(*(const Dot *) a, *(const Dot *) b);
+}
+
+static int
+compare_columns(const void *a, const void *b)
+{
+	return (int) ((const ColumnDot *) a)->col - (int) ((const ColumnDot *) b)->col;
+}
+
+/* --- version --- */
+
+static void
+get_vv(JsonbContainer *object, Version *v)
+{
+	JsonbIterator *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	item;
+
+	if (JsonContainerSize(object) > VERSION_MAX_WRITERS)
+		bad_state("\"vv\" has more than %d entries.", VERSION_MAX_WRITERS);
+	v->vv = palloc(sizeof(Dot) * Max(JsonContainerSize(object), 1));
+	while ((token = JsonbIteratorNext(&it, &item, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			v->vv[v->nvv].node = get_unsigned("A node id", &item, PG_UINT32_MAX);
+		else if (token == WJB_VALUE)
+			v->vv[v->nvv++].hlc = get_unsigned("A stamp", &item, PG_UINT64_MAX);
+	}
+	qsort(v->vv, v->nvv, sizeof(Dot), compare_by_node);
+	if (version_seen(v, v->last.node) != v->last.hlc)
+		bad_state("\"vv\" must hold the dot in \"last\".");
+	for (int i = 0; i < v->nvv; i++)
+		if (v->vv[i].hlc > v->last.hlc)
+			bad_state("\"last\" must be the latest stamp in \"vv\".");
+}
+
+static void
+check_covered(const char *what, const Version *v, Dot d)
+{
+	if (!version_covers(v, d))
+		bad_state("%s holds a dot that \"vv\" does not include.", what);
+}
+
+static void
+get_column_dots(const FerryTable *table, Relation rel, JsonbContainer *object, Version *v)
+{
+	if (table->mode != MERGE_MODE_COLUMN)
+		bad_state("Table \"%s\" merges by row: there are no dots of columns.", RelationGetRelationName(rel));
+	v->cols = palloc(sizeof(ColumnDot) * Max(table->nplain, 1));
+	for (int c = 0; c < table->nplain; c++)
+	{
+		char	   *name = NameStr(TupleDescAttr(RelationGetDescr(rel), table->plain_attnos[c] - 1)->attname);
+		JsonbValue *item = member(object, name);
+		ColumnDot	cd;
+
+		if (item == NULL)
+			continue;
+		cd.col = table->plain_ids[c];
+		cd.dot = get_dot("A dot in \"columns\"", item);
+		check_covered("\"columns\"", v, cd.dot);
+		if (!dot_equal(cd.dot, v->last))
+			v->cols[v->ncols++] = cd;
+	}
+	qsort(v->cols, v->ncols, sizeof(ColumnDot), compare_columns);
+}
+
+static void
+get_live(const FerryTable *table, JsonbContainer *array, Version *v)
+{
+	int			n = JsonContainerSize(array);
+
+	if (table->life != LIFE_UPDATE_WINS)
+		bad_state("\"live\" belongs to tables under update_wins.");
+	if (n > VERSION_MAX_LIVE)
+		bad_state("\"live\" has more than %d entries.", VERSION_MAX_LIVE);
+	v->live = palloc(sizeof(Dot) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		v->live[i] = get_dot("A dot in \"live\"", getIthJsonbValueFromContainer(array, i));
+		check_covered("\"live\"", v, v->live[i]);
+	}
+	v->nlive = n;
+	qsort(v->live, n, sizeof(Dot), compare_dots);
+}
+
+static void
+get_version(const FerryTable *table, Relation rel, JsonbContainer *object, Version *out)
+{
+	Version		v = {0};
+	JsonbValue *live = member(object, "live");
+	JsonbContainer *columns = object_member(object, "columns", false);
+	const char *error = NULL;
+	uint8_t    *bytes;
+	size_t		n;
+
+	v.last = get_dot("\"last\"", member(object, "last"));
+	get_vv(object_member(object, "vv", true), &v);
+	if (columns)
+		get_column_dots(table, rel, columns, &v);
+	if (live)
+	{
+		if (live->type != jbvBinary || !JsonContainerIsArray(live->val.binary.data))
+			bad_state("\"live\" must be an array of dots.");
+		get_live(table, live->val.binary.data, &v);
+	}
+	bytes = palloc(version_encoded_bytes(&v));
+	n = version_encode(&v, bytes);
+	if (!version_decode(bytes, n, out, &error))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid row state"),
+				 errdetail_internal("%s", error)));
+}
+
+/* --- values --- */
+
+/* every member must be a column of ours among those given */
+static void
+check_names(const char *what, JsonbContainer *object, Relation rel, const AttrNumber *attnos, int n)
+{
+	JsonbIterator *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	item;
+
+	while ((token = JsonbIteratorNext(&it, &item, true)) != WJB_DONE)
+	{
+		bool		known = false;
+
+		if (token != WJB_KEY)
+			continue;
+		for (int c = 0; c < n && !known; c++)
+		{
+			char	   *name = NameStr(TupleDescAttr(RelationGetDescr(rel), attnos[c] - 1)->attname);
+
+			known = strlen(name) == (size_t) item.val.string.len &&
+				memcmp(name, item.val.string.val, item.val.string.len) == 0;
+		}
+		if (!known)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("invalid row state"),
+					 errdetail("\"%s\" names \"%s\", which table \"%s\" does not have there.", what,
+							   pnstrdup(item.val.string.val, item.val.string.len),
+							   RelationGetRelationName(rel))));
+	}
+}
+
+/* an object inside a jsonb as a jsonb of its own */
+static Datum
+copy_object(JsonbContainer *object)
+{
+	JsonbParseState *ps = NULL;
+	JsonbIterator *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	item;
+	JsonbValue *result = NULL;
+
+	while ((token = JsonbIteratorNext(&it, &item, false)) != WJB_DONE)
+		result = pushJsonbValue(&ps, token, token < WJB_BEGIN_ARRAY ? &item : NULL);
+	return JsonbPGetDatum(JsonbValueToJsonb(result));
+}
+
+/* fill the columns that object holds, by the server's own jsonb_populate_record */
+static void
+get_values(RowState *s, Relation rel, JsonbContainer *object, const AttrNumber *attnos, int n)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	Oid			rowtype = rel->rd_rel->reltype;
+	Datum	   *values = palloc0(sizeof(Datum) * desc->natts);
+	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
+	FmgrInfo	populate;
+	HeapTupleHeader record;
+	HeapTupleData tuple;
+	Datum		base;
+
+	memset(nulls, true, sizeof(bool) * desc->natts);
+	base = heap_copy_tuple_as_datum(heap_form_tuple(desc, values, nulls), desc);
+	fmgr_info(F_JSONB_POPULATE_RECORD, &populate);
+	fmgr_info_set_expr((Node *) makeFuncExpr(F_JSONB_POPULATE_RECORD, rowtype,
+											 list_make2(makeNullConst(rowtype, -1, InvalidOid),
+														makeNullConst(JSONBOID, -1, InvalidOid)),
+											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
+					   &populate);
+	record = DatumGetHeapTupleHeader(FunctionCall2(&populate, base, copy_object(object)));
+	tuple.t_len = HeapTupleHeaderGetDatumLength(record);
+	tuple.t_data = record;
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	heap_deform_tuple(&tuple, desc, values, nulls);
+
+	for (int c = 0; c < n; c++)
+	{
+		int			i = attnos[c] - 1;
+
+		if (member(object, NameStr(TupleDescAttr(desc, i)->attname)) == NULL)
+			continue;
+		s->kinds[i] = VALUE_HERE;
+		s->values[i] = values[i];
+		s->nulls[i] = nulls[i];
+	}
+}
+
+static void
+get_key(RowState *s, const FerryTable *table, Relation rel, JsonbContainer *object)
+{
+	check_names("key", object, rel, table->key_attnos, table->nkeys);
+	get_values(s, rel, object, table->key_attnos, table->nkeys);
+	for (int k = 0; k < table->nkeys; k++)
+	{
+		int			i = table->key_attnos[k] - 1;
+
+		if (s->kinds[i] != VALUE_HERE || s->nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("key lacks column \"%s\" of the primary key of table \"%s\"",
+							NameStr(TupleDescAttr(RelationGetDescr(rel), i)->attname),
+							RelationGetRelationName(rel)),
+					 errhint("Give all columns of the primary key, such as {\"id\": 1}.")));
+	}
+}
+
+/* --- whole --- */
+
+static void
+check_members(JsonbContainer *object)
+{
+	static const char *const known[] = {"alive", "key", "row", "last", "vv", "columns", "live"};
+	JsonbIterator *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	item;
+
+	while ((token = JsonbIteratorNext(&it, &item, true)) != WJB_DONE)
+	{
+		bool		found = false;
+
+		if (token != WJB_KEY)
+			continue;
+		for (int i = 0; i < lengthof(known) && !found; i++)
+			found = strlen(known[i]) == (size_t) item.val.string.len &&
+				memcmp(known[i], item.val.string.val, item.val.string.len) == 0;
+		if (!found)
+			bad_state("\"%s\" is not a part of a row state.",
+					  pnstrdup(item.val.string.val, item.val.string.len));
+	}
+}
+
+RowState *
+state_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb)
+{
+	JsonbContainer *object = &DatumGetJsonbP(jsonb)->root;
+	JsonbContainer *row;
+	JsonbValue *alive;
+	RowState   *s = state_create(table);
+
+	if (!JsonContainerIsObject(object))
+		bad_state("It must be an object.");
+	check_members(object);
+	alive = member(object, "alive");
+	if (alive == NULL || alive->type != jbvBool)
+		bad_state("\"alive\" must be true or false.");
+	s->alive = alive->val.boolean;
+	get_key(s, table, rel, object_member(object, "key", true));
+	row = object_member(object, "row", s->alive);
+	if (row)
+	{
+		check_names("row", row, rel, table->plain_attnos, table->nplain);
+		get_values(s, rel, row, table->plain_attnos, table->nplain);
+	}
+	get_version(table, rel, object, &s->version);
+	return s;
+}
+
+RowState *
+state_key_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb)
+{
+	JsonbContainer *object = &DatumGetJsonbP(jsonb)->root;
+	RowState   *s = state_create(table);
+
+	if (!JsonContainerIsObject(object))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("key must be a JSON object"),
+				 errhint("Give all columns of the primary key, such as {\"id\": 1}.")));
+	get_key(s, table, rel, object);
+	return s;
+}
