@@ -20,6 +20,18 @@
 #define COMPAT_MY_LXID (MyProc->lxid)
 #endif
 
+/* --- logical decoding --- */
+
+/* 17: a change's tuple has no buffer around it */
+#if PG_VERSION_NUM >= 170000
+#define compat_change_newtuple(c) ((c)->data.tp.newtuple)
+#else
+#define compat_change_newtuple(c) (&(c)->data.tp.newtuple->tuple)
+#endif
+
+/* one of three times in a union */
+#define compat_txn_commit_time(txn) ((txn)->xact_time.commit_time)
+
 /* --- executor --- */
 
 /* the range table of a plan-less executor state: one relation */

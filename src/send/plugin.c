@@ -1,0 +1,293 @@
+/*-------------------------------------------------------------------------
+ *
+ * plugin.c
+ *		The output plugin: committed changes of tables under ferry, as frames.
+ *
+ * What leaves is row states.  An INSERT or UPDATE of a table under ferry is the
+ * state of a live row; an INSERT or UPDATE of its tombstone table is the state
+ * of a dead one.  DELETEs leave nothing behind in the stream: a deletion is the
+ * writing of its tombstone.  A new row in ferry.registered_table tells the
+ * receiver that there is a table to copy.
+ *
+ * One frame per transaction, or per PLUGIN_FRAME_BYTES of it: each frame is a
+ * message of the replication protocol, and each of those a system call.
+ * Transactions that touch nothing of ours send nothing.
+ *
+ * Options: proto_version (1), node (the receiver's id: its own writes are never
+ * sent back), forward (local: only what was written here; all: also what came
+ * from other nodes).
+ *
+ * Memory: one frame, which is at most PLUGIN_FRAME_BYTES and one row; large
+ * transactions spill to disk in the server's reorder buffer.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "nodes/parsenodes.h"
+#include "commands/defrem.h"
+#include "replication/logical.h"
+#include "replication/origin.h"
+#include "replication/output_plugin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+#include "link/link.h"
+#include "node/node.h"
+#include "send/sent_relation.h"
+
+#define PLUGIN_FRAME_BYTES (64 * 1024)
+#define PLUGIN_KEEP_BYTES (1024 * 1024)
+
+/* changes that are not ours between two chances for a keepalive */
+#define QUIET_CHANGES 100
+
+typedef struct PluginData
+{
+	MemoryContext row_cxt;		/* reset after each change */
+	WireWriter	frame;
+	NodeId		receiver;
+	bool		forward_all;
+	bool		began;			/* this transaction's begin is written */
+	int			quiet;
+} PluginData;
+
+PGDLLEXPORT void _PG_output_plugin_init(OutputPluginCallbacks *cb);
+
+/* --- options --- */
+
+static NodeId
+parse_node(const char *text)
+{
+	char	   *end;
+	unsigned long n;
+
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	if (errno != 0 || *end != '\0' || n == 0 || n > PG_UINT32_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for option \"%s\": \"%s\"", "node", text)));
+	return (NodeId) n;
+}
+
+static void
+parse_options(PluginData *data, List *options)
+{
+	ListCell   *lc;
+	bool		version_given = false;
+
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst(lc);
+		const char *value = defGetString(option);
+
+		if (strcmp(option->defname, "proto_version") == 0)
+		{
+			if (strcmp(value, CppAsString2(WIRE_PROTOCOL)) != 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("ferry protocol version \"%s\" is not supported", value),
+						 errdetail("This node speaks version %d.", WIRE_PROTOCOL),
+						 errhint("Install the same version of ferry on both nodes.")));
+			version_given = true;
+		}
+		else if (strcmp(option->defname, "node") == 0)
+			data->receiver = parse_node(value);
+		else if (strcmp(option->defname, "forward") == 0)
+		{
+			if (strcmp(value, "local") != 0 && strcmp(value, "all") != 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("invalid value for option \"%s\": \"%s\"", "forward", value)));
+			data->forward_all = strcmp(value, "all") == 0;
+		}
+		else
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("unrecognized option of output plugin ferry: \"%s\"", option->defname)));
+	}
+	if (!version_given || data->receiver == NODE_ID_NONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("output plugin ferry needs the options \"proto_version\" and \"node\""),
+				 errhint("Slots of this plugin are read by ferry's links only.")));
+}
+
+/* --- callbacks, in stream order --- */
+
+static void
+startup(LogicalDecodingContext *ctx, OutputPluginOptions *opt, bool is_init)
+{
+	PluginData *data = palloc0(sizeof(PluginData));
+
+	opt->output_type = OUTPUT_PLUGIN_BINARY_OUTPUT;
+	ctx->output_plugin_private = data;
+	if (is_init)
+		return;
+	parse_options(data, ctx->output_plugin_options);
+	data->row_cxt = AllocSetContextCreate(ctx->context, "ferry change", ALLOCSET_DEFAULT_SIZES);
+	wire_writer_init(&data->frame, PLUGIN_FRAME_BYTES);
+	sent_relations_start(ctx->context);
+
+	/* who connects to us can be connected to: our link to it need not wait longer */
+	link_wake_peer(data->receiver);
+}
+
+static bool
+filter_by_origin(LogicalDecodingContext *ctx, RepOriginId origin)
+{
+	PluginData *data = ctx->output_plugin_private;
+
+	return !data->forward_all && origin != InvalidRepOriginId;
+}
+
+static void
+begin(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
+{
+	PluginData *data = ctx->output_plugin_private;
+
+	data->began = false;
+	data->frame.len = 0;
+}
+
+/* hand the frame to the server */
+static void
+flush_frame(LogicalDecodingContext *ctx, PluginData *data, bool last)
+{
+	OutputPluginPrepareWrite(ctx, last);
+	appendBinaryStringInfo(ctx->out, (const char *) data->frame.data, data->frame.len);
+	OutputPluginWrite(ctx, last);
+	data->frame.len = 0;
+	if (data->frame.cap > PLUGIN_KEEP_BYTES)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(ctx->context);
+
+		pfree(data->frame.data);
+		wire_writer_init(&data->frame, PLUGIN_FRAME_BYTES);
+		MemoryContextSwitchTo(oldcontext);
+	}
+}
+
+static void
+ensure_began(PluginData *data, ReorderBufferTXN *txn)
+{
+	WireTxn		t = {0};
+
+	if (data->began)
+		return;
+	t.commit_lsn = txn->final_lsn;
+	t.commit_us = compat_txn_commit_time(txn);
+	t.xid = txn->xid;
+	wire_put_begin(&data->frame, &t);
+	data->began = true;
+}
+
+/* a version that only the receiver wrote: it has it */
+static bool
+is_receivers_own(const PluginData *data, Datum version)
+{
+	struct varlena *v = PG_DETOAST_DATUM_PACKED(version);
+
+	return VARSIZE_ANY_EXHDR(v) == VERSION_SIMPLE_BYTES &&
+		version_get_last((const uint8_t *) VARDATA_ANY(v)).node == data->receiver;
+}
+
+static void
+put_row(PluginData *data, ReorderBufferTXN *txn, SentRelation *r, HeapTuple tuple, TupleDesc desc)
+{
+	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
+	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
+	int			version_attno = r->kind == SENT_ROWS ? r->table.version_attno : r->table.nkeys + 1;
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	if (nulls[version_attno - 1])
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("row of table \"%s\" has no version", r->encoder->wire.name)));
+	if (is_receivers_own(data, values[version_attno - 1]))
+		return;
+	ensure_began(data, txn);
+	if (!r->described)
+	{
+		wire_put_relation(&data->frame, &r->encoder->wire);
+		r->described = true;
+	}
+	if (r->kind == SENT_ROWS)
+		relation_encode_alive(&data->frame, r->encoder, values, nulls, false);
+	else
+		relation_encode_dead(&data->frame, r->encoder, &r->table, values, nulls);
+}
+
+static void
+put_table_added(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	Oid			relid = DatumGetObjectId(heap_getattr(tuple, 1, desc, &isnull));
+
+	ensure_began(data, txn);
+	wire_put_u8(&data->frame, WIRE_TABLE_ADDED);
+	wire_put_varint(&data->frame, relid);
+}
+
+static void
+change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation rel, ReorderBufferChange *change)
+{
+	PluginData *data = ctx->output_plugin_private;
+	MemoryContext oldcontext;
+	SentRelation *r;
+
+	r = sent_relation(rel);
+	if (r->kind == SENT_NOTHING || change->action == REORDER_BUFFER_CHANGE_DELETE ||
+		change->data.tp.newtuple == NULL)
+	{
+		if (++data->quiet >= QUIET_CHANGES)
+		{
+			OutputPluginUpdateProgress(ctx, false);
+			data->quiet = 0;
+		}
+		return;
+	}
+	oldcontext = MemoryContextSwitchTo(data->row_cxt);
+	if (r->kind != SENT_REGISTRY)
+		put_row(data, txn, r, compat_change_newtuple(change), RelationGetDescr(rel));
+	else if (change->action == REORDER_BUFFER_CHANGE_INSERT)
+		put_table_added(data, txn, compat_change_newtuple(change), RelationGetDescr(rel));
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextReset(data->row_cxt);
+
+	if (data->frame.len >= PLUGIN_FRAME_BYTES)
+		flush_frame(ctx, data, false);
+}
+
+static void
+commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+{
+	PluginData *data = ctx->output_plugin_private;
+	WireTxn		t = {0};
+
+	OutputPluginUpdateProgress(ctx, !data->began);
+	if (!data->began)
+		return;
+	t.commit_lsn = commit_lsn;
+	t.end_lsn = txn->end_lsn;
+	t.commit_us = compat_txn_commit_time(txn);
+	wire_put_commit(&data->frame, &t);
+	flush_frame(ctx, data, true);
+}
+
+void
+_PG_output_plugin_init(OutputPluginCallbacks *cb)
+{
+	cb->startup_cb = startup;
+	cb->filter_by_origin_cb = filter_by_origin;
+	cb->begin_cb = begin;
+	cb->change_cb = change;
+	cb->commit_cb = commit;
+}
