@@ -182,10 +182,10 @@ open_source(DeltaScan *d)
 	d->table = *table;
 	oldcontext = MemoryContextSwitchTo(d->rel_cxt);
 	d->encoder = relation_encoder_create(table, d->owner_rel ? d->owner_rel : d->rel, d->rel_cxt);
-	MemoryContextSwitchTo(oldcontext);
-	wire_put_relation(&d->frame, &d->encoder->wire);
 	d->scan = table_beginscan(d->rel, GetActiveSnapshot(), 0, NULL);
 	d->slot = table_slot_create(d->rel, NULL);
+	MemoryContextSwitchTo(oldcontext);
+	wire_put_relation(&d->frame, &d->encoder->wire);
 	return true;
 }
 

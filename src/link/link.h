@@ -31,7 +31,7 @@ typedef enum LinkState
 /* one per peer and node; fields below the mutex are guarded by it */
 typedef struct LinkShared
 {
-	Oid			dboid;			/* InvalidOid: free */
+	Oid			dboid;			/* InvalidOid: free; changed under the lock of all links */
 	char		peer[NAMEDATALEN];
 	slock_t		mutex;
 	NodeId		peer_id;
@@ -45,7 +45,7 @@ typedef struct LinkShared
 	TimestampTz last_message;
 	TimestampTz last_commit_time;	/* at the peer, of the last transaction applied */
 	TimestampTz caught_up_at;	/* last moment when nothing was waiting */
-	uint64		txns;			/* since the worker of this link first started */
+	uint64		txns;			/* since the server started */
 	uint64		rows;
 	uint64		bytes;
 	uint64		conflicts;
@@ -57,6 +57,7 @@ typedef struct LinkShared
 	TimestampTz error_at;
 	char		error[LINK_ERROR_BYTES];
 	bool		careful;		/* next start retries row by row */
+	TimestampTz dropping_until; /* drop_peer is at work: start no worker before */
 	int64		clock_offset_us;	/* peer's clock minus ours */
 	int64		clock_rtt_us;
 	TimestampTz clock_at;
@@ -70,7 +71,11 @@ extern const char *link_state_name(LinkState s);
 extern LinkShared *link_shared_next(int *i);
 extern LinkShared *link_shared_find(const char *peer);
 
-/* background workers (registered or started by name) */
+/* find or make this database's entry; raises if there are too many */
+extern LinkShared *link_shared_require(const char *peer);
+extern void link_shared_release(LinkShared *link);
+
+/* background workers (started by name) */
 extern PGDLLEXPORT void ferry_launcher_main(Datum arg);
 extern PGDLLEXPORT void ferry_supervisor_main(Datum arg);
 extern PGDLLEXPORT void ferry_link_main(Datum arg);
@@ -81,5 +86,8 @@ extern void link_wake_launcher(void);
 
 /* a peer has just connected to us: its link here may retry now */
 extern void link_wake_peer(NodeId peer);
+
+/* shared.c, for launcher.c: whom link_wake_launcher wakes */
+extern void link_set_launcher(Latch *latch);
 
 #endif							/* FERRY_LINK_LINK_H */

@@ -68,6 +68,12 @@ extern bool node_clock_too_far(Hlc hlc);
 /* after commit: tell the supervisor that peers or tables changed */
 extern void node_config_changed(void);
 
+/* now: something of this database's is due */
+extern void node_wake_supervisor(void);
+
+/* in the supervisor: who it is, and (NULL) that it is gone */
+extern void node_set_supervisor(struct Latch *latch);
+
 /* supervisor duty, every few seconds: keep the high-water mark ahead */
 extern void node_clock_keep_ahead(void);
 

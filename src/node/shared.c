@@ -227,6 +227,35 @@ node_origin_name(char *buf, NodeId here, NodeId peer)
 
 /* --- telling the supervisor --- */
 
+void
+node_wake_supervisor(void)
+{
+	if (node_array == NULL)
+		return;
+	LWLockAcquire(node_array->lock, LW_SHARED);
+	for (int i = 0; i < ferry_max_nodes; i++)
+	{
+		NodeShared *n = &node_array->nodes[i];
+
+		if (n->dboid == MyDatabaseId && n->supervisor_pid != 0 && n->supervisor_latch)
+			SetLatch(n->supervisor_latch);
+	}
+	LWLockRelease(node_array->lock);
+}
+
+void
+node_set_supervisor(struct Latch *latch)
+{
+	NodeShared *node = mine;
+
+	if (node == NULL)
+		return;
+	LWLockAcquire(node_array->lock, LW_EXCLUSIVE);
+	node->supervisor_pid = latch ? MyProcPid : 0;
+	node->supervisor_latch = latch;
+	LWLockRelease(node_array->lock);
+}
+
 static bool change_pending = false;
 
 static void
@@ -240,10 +269,7 @@ tell_at_commit(XactEvent event, void *arg)
 	if (mine)
 	{
 		pg_atomic_fetch_add_u32(&mine->config_generation, 1);
-		LWLockAcquire(node_array->lock, LW_SHARED);
-		if (mine->supervisor_pid != 0 && mine->supervisor_latch)
-			SetLatch(mine->supervisor_latch);
-		LWLockRelease(node_array->lock);
+		node_wake_supervisor();
 	}
 }
 
