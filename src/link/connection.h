@@ -1,0 +1,41 @@
+/*
+ * connection.h
+ *		A connection to a peer: libpq, waiting by the latch.
+ */
+#ifndef FERRY_LINK_CONNECTION_H
+#define FERRY_LINK_CONNECTION_H
+
+#include "postgres.h"
+
+#include "core/version.h"
+#include "libpq-fe.h"
+
+/* what a peer says of itself */
+typedef struct PeerHello
+{
+	NodeId		id;
+	char		name[NAMEDATALEN];
+	int64		clock_offset_us;
+	int64		clock_rtt_us;
+} PeerHello;
+
+/*
+ * Connect, with session settings pinned; replication: as a logical walsender,
+ * which takes SQL as well.  Raises class 08 if the peer cannot be reached.
+ * Close by PQfinish.
+ */
+extern PGconn *connection_open(const char *dsn, bool replication);
+
+/* run SQL; raises what the peer raised, with its SQLSTATE; PQclear the result */
+extern PGresult *connection_query(PGconn *conn, const char *sql, ExecStatusType expected);
+
+/* wait until the socket is readable or the latch is set or the time is over */
+extern void connection_wait(PGconn *conn, long timeout_ms);
+
+/* raise class 08 with what libpq says */
+extern void connection_lost(PGconn *conn) pg_attribute_noreturn();
+
+/* introduce ourselves; raises if the peer is no node, is us, or does not fit */
+extern void connection_hello(PGconn *conn, PeerHello *hello);
+
+#endif							/* FERRY_LINK_CONNECTION_H */

@@ -1,0 +1,252 @@
+/*-------------------------------------------------------------------------
+ *
+ * supervisor.c
+ *		The supervisor: one per node, starts and stops a worker per link.
+ *
+ * What is wanted stands in ferry.peer; what runs, in shared memory.  A worker
+ * that loses its peer says so in shared memory and ends; it is started again
+ * after a wait that doubles with every failure, up to ferry.retry_max_ms, with
+ * jitter, so that peers of a node that returns do not all come at once.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "link/link.h"
+#include "node/node.h"
+
+#define LOOK_EVERY_MS 5000
+
+typedef struct Wanted
+{
+	char		peer[NAMEDATALEN];
+	bool		is_paused;
+	bool		listed;			/* still in ferry.peer */
+	BackgroundWorkerHandle *handle;
+	LinkShared *link;
+} Wanted;
+
+static List *wanted = NIL;		/* of Wanted */
+
+static void
+forget_supervisor(int code, Datum arg)
+{
+	node_set_supervisor(NULL);
+}
+
+static Wanted *
+find_wanted(const char *peer)
+{
+	ListCell   *lc;
+	Wanted	   *w;
+
+	foreach(lc, wanted)
+	{
+		w = lfirst(lc);
+		if (strcmp(w->peer, peer) == 0)
+			return w;
+	}
+	w = MemoryContextAllocZero(TopMemoryContext, sizeof(Wanted));
+	strlcpy(w->peer, peer, NAMEDATALEN);
+	w->link = link_shared_require(peer);
+	wanted = lappend(wanted, w);
+	return w;
+}
+
+/* read ferry.peer; false if this database is no node any more */
+static bool
+read_config(void)
+{
+	bool		is_node;
+	ListCell   *lc;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	is_node = node_current_or_null() != NULL;
+	if (is_node)
+	{
+		foreach(lc, wanted)
+			((Wanted *) lfirst(lc))->listed = false;
+		SPI_connect();
+		SPI_execute("SELECT name, is_paused, node_id FROM ferry.peer", true, 0);
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			bool		isnull;
+			HeapTuple	tuple = SPI_tuptable->vals[i];
+			TupleDesc	desc = SPI_tuptable->tupdesc;
+			MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+			Wanted	   *w = find_wanted(NameStr(*DatumGetName(SPI_getbinval(tuple, desc, 1, &isnull))));
+
+			MemoryContextSwitchTo(oldcontext);
+			w->listed = true;
+			w->is_paused = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull));
+			SpinLockAcquire(&w->link->mutex);
+			w->link->peer_id = (NodeId) DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
+			if (w->link->state == LINK_WAITING || w->link->state == LINK_HELD)
+				w->link->next_retry = Min(w->link->next_retry, GetCurrentTimestamp());
+			SpinLockRelease(&w->link->mutex);
+		}
+		SPI_finish();
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+	return is_node;
+}
+
+static void
+start_worker(Wanted *w)
+{
+	static bool complained = false;
+	BackgroundWorker worker = {0};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
+	worker.bgw_notify_pid = MyProcPid;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "ferry");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "ferry_link_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "ferry link from %s", w->peer);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "ferry link");
+	memcpy(worker.bgw_extra, w->peer, NAMEDATALEN);
+	if (RegisterDynamicBackgroundWorker(&worker, &w->handle))
+		return;
+	w->handle = NULL;
+	SpinLockAcquire(&w->link->mutex);
+	w->link->state = LINK_HELD;
+	strlcpy(w->link->error, "out of background worker slots: increase max_worker_processes and restart the server",
+			LINK_ERROR_BYTES);
+	w->link->error_at = GetCurrentTimestamp();
+	w->link->next_retry = TimestampTzPlusMilliseconds(w->link->error_at, 10 * ferry_retry_max_ms);
+	SpinLockRelease(&w->link->mutex);
+	if (!complained)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("out of background worker slots for ferry"),
+				 errhint("Increase max_worker_processes and restart the server.")));
+	complained = true;
+}
+
+static void
+set_state(LinkShared *link, LinkState state)
+{
+	SpinLockAcquire(&link->mutex);
+	link->state = state;
+	SpinLockRelease(&link->mutex);
+}
+
+/* bring one link to what is wanted; returns ms until it wants to be looked at again */
+static long
+tend_link(Wanted *w)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz due;
+	pid_t		pid;
+
+	if (w->handle && GetBackgroundWorkerPid(w->handle, &pid) == BGWH_STOPPED)
+	{
+		pfree(w->handle);
+		w->handle = NULL;
+	}
+	if (!w->listed || w->is_paused)
+	{
+		if (w->handle)
+			TerminateBackgroundWorker(w->handle);
+		else if (w->listed)
+			set_state(w->link, LINK_PAUSED);
+		return LOOK_EVERY_MS;
+	}
+	if (w->handle)
+		return LOOK_EVERY_MS;
+
+	SpinLockAcquire(&w->link->mutex);
+	due = Max(w->link->next_retry, w->link->dropping_until);
+	SpinLockRelease(&w->link->mutex);
+	if (now < due)
+		return Max(TimestampDifferenceMilliseconds(now, due), 1);
+	set_state(w->link, LINK_STARTING);
+	start_worker(w);
+	return LOOK_EVERY_MS;
+}
+
+void
+ferry_supervisor_main(Datum arg)
+{
+	uint32		seen = 0;
+	bool		first = true;
+	TimestampTz clock_due = 0;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	(void) set_config_option("search_path", "", PGC_SUSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
+	pgstat_report_appname("ferry supervisor");
+	before_shmem_exit(forget_supervisor, (Datum) 0);
+
+	for (;;)
+	{
+		long		wait_ms = LOOK_EVERY_MS;
+		ListCell   *lc;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (first || pg_atomic_read_u32(&node_current()->config_generation) != seen)
+		{
+			if (!first)
+				seen = pg_atomic_read_u32(&node_current()->config_generation);
+			if (!read_config())
+				proc_exit(0);
+			if (first)
+			{
+				node_set_supervisor(MyLatch);
+				seen = pg_atomic_read_u32(&node_current()->config_generation);
+				first = false;
+				continue;
+			}
+		}
+		if (GetCurrentTimestamp() >= clock_due)
+		{
+			node_clock_keep_ahead();
+			clock_due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_EVERY_MS);
+		}
+		foreach(lc, wanted)
+		{
+			Wanted	   *w = lfirst(lc);
+
+			wait_ms = Min(wait_ms, tend_link(w));
+			if (!w->listed && w->handle == NULL)
+			{
+				link_shared_release(w->link);
+				wanted = foreach_delete_current(wanted, lc);
+				pfree(w);
+			}
+		}
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 wait_ms, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
