@@ -182,6 +182,7 @@ connection_hello(PGconn *conn, PeerHello *hello)
 	TimestampTz before = GetCurrentTimestamp();
 	TimestampTz after;
 	int64		theirs;
+	MemoryContext cxt = CurrentMemoryContext;
 
 	snprintf(sql, sizeof(sql), "SELECT node_id, name, now_us, encoding FROM ferry._hello(%d, %u, '%s')",
 			 WIRE_PROTOCOL, node_id(), node_name());
@@ -192,10 +193,9 @@ connection_hello(PGconn *conn, PeerHello *hello)
 	PG_CATCH();
 	{
 		ErrorData  *error;
-		MemoryContext cxt = MemoryContextSwitchTo(TopMemoryContext);
 
-		error = CopyErrorData();
 		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
 		if (error->sqlerrcode != ERRCODE_INVALID_SCHEMA_NAME && error->sqlerrcode != ERRCODE_UNDEFINED_FUNCTION)
 			PG_RE_THROW();
 		FlushErrorState();

@@ -1,0 +1,154 @@
+/*-------------------------------------------------------------------------
+ *
+ * progress.c
+ *		How far we are with a peer: replication origin here, slot there.
+ *
+ * The origin's progress rides on our commit records; the slot's confirmed
+ * position is what we said was durable here.  So the slot can never be ahead of
+ * the origin, unless this database went back in time (a restore, a lost disk):
+ * the server would then skip what lies between and only log it.  We make a new
+ * slot instead and copy all tables, which brings what was missed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "replication/origin.h"
+#include "utils/snapmgr.h"
+
+#include "link/connection.h"
+#include "link/progress.h"
+#include "node/node.h"
+
+static XLogRecPtr
+parse_lsn(const char *text)
+{
+	uint32		hi;
+	uint32		lo;
+
+	if (sscanf(text, "%X/%X", &hi, &lo) != 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("peer gave an invalid WAL location: \"%s\"", text)));
+	return ((uint64) hi << 32) | lo;
+}
+
+/* the slot's confirmed position; false if there is none that can be used (an unusable one is dropped) */
+static bool
+find_slot(PGconn *conn, const char *slot, XLogRecPtr progress, XLogRecPtr *confirmed)
+{
+	char		sql[512];
+	PGresult   *res;
+	bool		usable = false;
+
+	snprintf(sql, sizeof(sql),
+			 "SELECT confirmed_flush_lsn, wal_status IS NOT DISTINCT FROM 'lost' "
+			 "FROM pg_catalog.pg_replication_slots WHERE slot_name = '%s'", slot);
+	res = connection_query(conn, sql, PGRES_TUPLES_OK);
+	if (PQntuples(res) == 0)
+	{
+		PQclear(res);
+		return false;
+	}
+	if (!PQgetisnull(res, 0, 0) && *PQgetvalue(res, 0, 1) == 'f')
+	{
+		*confirmed = parse_lsn(PQgetvalue(res, 0, 0));
+		usable = progress != InvalidXLogRecPtr && *confirmed <= progress;
+	}
+	PQclear(res);
+	if (usable)
+		return true;
+	ereport(LOG,
+			(errmsg("replication slot \"%s\" at the peer cannot be resumed from", slot),
+			 errdetail("It is lost, or ahead of what this node holds. A new one is made and all tables are copied.")));
+	snprintf(sql, sizeof(sql), "SELECT pg_catalog.pg_drop_replication_slot('%s')", slot);
+	PQclear(connection_query(conn, sql, PGRES_TUPLES_OK));
+	return false;
+}
+
+static XLogRecPtr
+create_slot(PGconn *conn, const char *slot)
+{
+	char		sql[256];
+	PGresult   *res;
+	XLogRecPtr	lsn;
+
+	snprintf(sql, sizeof(sql), "CREATE_REPLICATION_SLOT \"%s\" LOGICAL \"ferry\" (SNAPSHOT 'nothing')", slot);
+	res = connection_query(conn, sql, PGRES_TUPLES_OK);
+	lsn = parse_lsn(PQgetvalue(res, 0, 1));
+	PQclear(res);
+	return lsn;
+}
+
+XLogRecPtr
+progress_begin(PGconn *conn, NodeId peer, bool *gap)
+{
+	char		slot[NAMEDATALEN];
+	char		name[NAMEDATALEN];
+	RepOriginId origin;
+	XLogRecPtr	progress;
+	XLogRecPtr	confirmed;
+
+	node_slot_name(slot, peer, node_id());
+	node_origin_name(name, node_id(), peer);
+
+	StartTransactionCommand();
+	origin = replorigin_by_name(name, true);
+	if (origin == InvalidRepOriginId)
+		origin = replorigin_create(name);
+	CommitTransactionCommand();
+	progress = replorigin_get_progress(origin, false);
+
+	*gap = !find_slot(conn, slot, progress, &confirmed);
+	if (*gap)
+	{
+		progress = create_slot(conn, slot);
+		StartTransactionCommand();
+		replorigin_advance(origin, progress, InvalidXLogRecPtr, true, true);
+		CommitTransactionCommand();
+		XLogFlush(GetXLogWriteRecPtr());
+	}
+	StartTransactionCommand();
+#if PG_VERSION_NUM >= 160000
+	replorigin_session_setup(origin, 0);
+#else
+	replorigin_session_setup(origin);
+#endif
+	CommitTransactionCommand();
+	replorigin_session_origin = origin;
+	return progress;
+}
+
+XLogRecPtr
+progress_commit(XLogRecPtr lsn)
+{
+	StartTransactionCommand();
+	(void) GetCurrentTransactionId();
+	replorigin_session_origin_lsn = lsn;
+	replorigin_session_origin_timestamp = 0;
+	XactLastCommitEnd = InvalidXLogRecPtr;
+	CommitTransactionCommand();
+	return XactLastCommitEnd;
+}
+
+void
+progress_drop(PGconn *conn, NodeId peer)
+{
+	char		name[NAMEDATALEN];
+	char		sql[512];
+
+	if (conn)
+	{
+		node_slot_name(name, peer, node_id());
+		snprintf(sql, sizeof(sql),
+				 "SELECT pg_catalog.pg_drop_replication_slot(slot_name) "
+				 "FROM pg_catalog.pg_replication_slots WHERE slot_name = '%s'", name);
+		PQclear(connection_query(conn, sql, PGRES_TUPLES_OK));
+	}
+	node_origin_name(name, node_id(), peer);
+	if (replorigin_by_name(name, true) != InvalidRepOriginId)
+		replorigin_drop_by_name(name, true, true);
+}
