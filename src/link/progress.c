@@ -15,6 +15,8 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "replication/origin.h"
 #include "utils/snapmgr.h"
@@ -83,14 +85,34 @@ create_slot(PGconn *conn, const char *slot)
 	return lsn;
 }
 
+/* durable before there is a slot that looks as if nothing were missing */
+static void
+forget_copies(const char *peer_name)
+{
+	Oid			types[1] = {NAMEOID};
+	Datum		args[1] = {CStringGetDatum(peer_name)};
+	XLogRecPtr	end;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	SPI_execute_with_args("DELETE FROM ferry.copied_table WHERE peer = $1", 1, types, args, NULL, false, 0);
+	SPI_finish();
+	PopActiveSnapshot();
+	end = XactLastRecEnd;
+	CommitTransactionCommand();
+	XLogFlush(Max(end, XactLastCommitEnd));
+}
+
 XLogRecPtr
-progress_begin(PGconn *conn, NodeId peer, bool *gap)
+progress_begin(PGconn *conn, const char *peer_name, NodeId peer)
 {
 	char		slot[NAMEDATALEN];
 	char		name[NAMEDATALEN];
 	RepOriginId origin;
 	XLogRecPtr	progress;
 	XLogRecPtr	confirmed;
+	XLogRecPtr	end;
 
 	node_slot_name(slot, peer, node_id());
 	node_origin_name(name, node_id(), peer);
@@ -102,14 +124,15 @@ progress_begin(PGconn *conn, NodeId peer, bool *gap)
 	CommitTransactionCommand();
 	progress = replorigin_get_progress(origin, false);
 
-	*gap = !find_slot(conn, slot, progress, &confirmed);
-	if (*gap)
+	if (!find_slot(conn, slot, progress, &confirmed))
 	{
+		forget_copies(peer_name);
 		progress = create_slot(conn, slot);
 		StartTransactionCommand();
 		replorigin_advance(origin, progress, InvalidXLogRecPtr, true, true);
+		end = XactLastRecEnd;
 		CommitTransactionCommand();
-		XLogFlush(GetXLogWriteRecPtr());
+		XLogFlush(end);
 	}
 	StartTransactionCommand();
 #if PG_VERSION_NUM >= 160000

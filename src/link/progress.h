@@ -14,10 +14,10 @@
 /*
  * Make sure that the slot there and the origin here belong together, create
  * both if need be, and make the origin this session's.  Returns where the
- * stream is to start.  *gap: changes were missed or may have been (new or lost
- * slot, slot ahead of us): all tables are to be copied.
+ * stream is to start.  If changes were missed or may have been (new or lost slot,
+ * slot ahead of us), ferry.copied_table has forgotten the peer's tables.
  */
-extern XLogRecPtr progress_begin(PGconn *conn, NodeId peer, bool *gap);
+extern XLogRecPtr progress_begin(PGconn *conn, const char *peer_name, NodeId peer);
 
 /* commit an empty local transaction that takes the origin's progress to lsn; returns its end */
 extern XLogRecPtr progress_commit(XLogRecPtr lsn);
