@@ -1,0 +1,152 @@
+/* --- peers --- */
+
+CREATE TABLE ferry.peer (
+	name		name PRIMARY KEY,
+	node_id		bigint NOT NULL UNIQUE,
+	dsn			text NOT NULL,
+	forward		text NOT NULL CHECK (forward IN ('local', 'all')),
+	is_paused	boolean NOT NULL DEFAULT false,
+	created_at	timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE ferry.peer IS 'the nodes that this one pulls from; see the view ferry.peers';
+SELECT pg_catalog.pg_extension_config_dump('ferry.peer', '');
+
+CREATE TABLE ferry.copied_table (
+	peer		name NOT NULL,
+	relid		regclass NOT NULL,
+	copied_at	timestamptz NOT NULL DEFAULT now(),
+	PRIMARY KEY (peer, relid)
+);
+COMMENT ON TABLE ferry.copied_table IS 'tables of which a peer''s states were copied; the others are, as soon as both sides have them';
+
+CREATE VIEW ferry.peers AS
+	SELECT p.name, p.node_id, p.dsn, p.forward, p.is_paused, p.created_at FROM ferry.peer p;
+COMMENT ON VIEW ferry.peers IS 'the nodes that this one pulls from';
+
+CREATE FUNCTION ferry._hello(protocol int, caller_id bigint, caller name,
+							 OUT node_id bigint, OUT name name, OUT now_us bigint, OUT encoding text)
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_hello';
+
+COMMENT ON FUNCTION ferry._hello(int, bigint, name) IS 'internal: what this node is, for a peer that connects';
+
+CREATE FUNCTION ferry._known_tables(names text[]) RETURNS text[]
+	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	SELECT array_agg(x ORDER BY s.i, v.j)
+	FROM unnest(names) WITH ORDINALITY AS s(name, i)
+		JOIN unnest(names) WITH ORDINALITY AS t(name, i) ON t.i = s.i + 1 AND s.i % 2 = 1
+		JOIN pg_namespace n ON n.nspname = s.name
+		JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name
+		JOIN ferry.registered_table r ON r.relid = c.oid
+		CROSS JOIN LATERAL (VALUES (1, s.name), (2, t.name)) AS v(j, x);
+	END;
+COMMENT ON FUNCTION ferry._known_tables(text[]) IS 'internal: those of {schema, name, ...} that are under ferry here';
+
+CREATE FUNCTION ferry._probe_peer(dsn text, OUT node_id bigint, OUT name name)
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_probe_peer';
+COMMENT ON FUNCTION ferry._probe_peer(text) IS 'internal: connect to a node and ask who it is';
+REVOKE ALL ON FUNCTION ferry._probe_peer(text) FROM PUBLIC;
+
+CREATE FUNCTION ferry._forget_peer(name name, node_id bigint, dsn text) RETURNS void
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_forget_peer';
+COMMENT ON FUNCTION ferry._forget_peer(name, bigint, text) IS 'internal: end a link, drop its slot and origin';
+REVOKE ALL ON FUNCTION ferry._forget_peer(name, bigint, text) FROM PUBLIC;
+
+CREATE FUNCTION ferry.add_peer(name name, dsn text, forward text DEFAULT 'local') RETURNS void
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	probe	record;
+BEGIN
+	PERFORM ferry._require_node();
+	IF add_peer.forward NOT IN ('local', 'all') THEN
+		RAISE EXCEPTION 'unrecognized value of forward: "%"', add_peer.forward USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Use "local" or "all".';
+	END IF;
+	IF EXISTS (SELECT FROM ferry.peer p WHERE p.name = add_peer.name) THEN
+		RAISE EXCEPTION 'peer "%" exists already', add_peer.name USING ERRCODE = 'duplicate_object';
+	END IF;
+	SELECT * INTO probe FROM ferry._probe_peer(add_peer.dsn);
+	IF EXISTS (SELECT FROM ferry.peer p WHERE p.node_id = probe.node_id) THEN
+		RAISE EXCEPTION 'node "%" is a peer already', probe.name USING ERRCODE = 'duplicate_object';
+	END IF;
+	IF EXISTS (SELECT FROM ferry.member m WHERE m.name = probe.name AND m.node_id <> probe.node_id) THEN
+		RAISE EXCEPTION 'another node has the name "%" already', probe.name USING ERRCODE = 'duplicate_object',
+			HINT = 'Node names must be unique.';
+	END IF;
+	INSERT INTO ferry.member (node_id, name, dsn) VALUES (probe.node_id, probe.name, add_peer.dsn)
+		ON CONFLICT (node_id) DO UPDATE SET dsn = excluded.dsn;
+	INSERT INTO ferry.peer (name, node_id, dsn, forward)
+		VALUES (add_peer.name, probe.node_id, add_peer.dsn, add_peer.forward);
+	PERFORM ferry._config_changed();
+END $$;
+COMMENT ON FUNCTION ferry.add_peer(name, text, text) IS 'pull from a node: its own writes (forward local) or all that it holds (all)';
+REVOKE ALL ON FUNCTION ferry.add_peer(name, text, text) FROM PUBLIC;
+
+CREATE FUNCTION ferry.drop_peer(name name) RETURNS void
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	p	ferry.peer;
+BEGIN
+	DELETE FROM ferry.peer WHERE peer.name = drop_peer.name RETURNING * INTO p;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'peer "%" does not exist', drop_peer.name USING ERRCODE = 'undefined_object';
+	END IF;
+	DELETE FROM ferry.copied_table WHERE peer = drop_peer.name;
+	PERFORM ferry._forget_peer(p.name, p.node_id, p.dsn);
+	PERFORM ferry._config_changed();
+END $$;
+COMMENT ON FUNCTION ferry.drop_peer(name) IS 'stop pulling from a node, and drop the slot that it keeps for us';
+REVOKE ALL ON FUNCTION ferry.drop_peer(name) FROM PUBLIC;
+
+CREATE FUNCTION ferry._pause_peer(name name, paused boolean) RETURNS void
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE ferry.peer p SET is_paused = paused WHERE p.name = _pause_peer.name;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'peer "%" does not exist', name USING ERRCODE = 'undefined_object';
+	END IF;
+	PERFORM ferry._config_changed();
+END $$;
+COMMENT ON FUNCTION ferry._pause_peer(name, boolean) IS 'internal: pause or resume a peer';
+REVOKE ALL ON FUNCTION ferry._pause_peer(name, boolean) FROM PUBLIC;
+
+CREATE FUNCTION ferry.pause_peer(name name) RETURNS void
+	LANGUAGE sql STRICT VOLATILE PARALLEL UNSAFE
+	BEGIN ATOMIC SELECT ferry._pause_peer(name, true); END;
+COMMENT ON FUNCTION ferry.pause_peer(name) IS 'stop pulling from a peer for a while: it keeps what we miss';
+REVOKE ALL ON FUNCTION ferry.pause_peer(name) FROM PUBLIC;
+
+CREATE FUNCTION ferry.resume_peer(name name) RETURNS void
+	LANGUAGE sql STRICT VOLATILE PARALLEL UNSAFE
+	BEGIN ATOMIC SELECT ferry._pause_peer(name, false); END;
+COMMENT ON FUNCTION ferry.resume_peer(name) IS 'pull from a paused peer again';
+REVOKE ALL ON FUNCTION ferry.resume_peer(name) FROM PUBLIC;
+
+CREATE FUNCTION ferry.wait_for_peers(timeout interval) RETURNS boolean
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_wait_for_peers';
+COMMENT ON FUNCTION ferry.wait_for_peers(interval) IS 'wait until every running peer holds all that was committed here before the call';
+
+CREATE FUNCTION ferry._links(OUT peer name, OUT state text, OUT pid int,
+		OUT received_lsn pg_lsn, OUT applied_lsn pg_lsn, OUT flushed_lsn pg_lsn, OUT peer_lsn pg_lsn,
+		OUT last_message timestamptz, OUT last_commit_time timestamptz, OUT caught_up_at timestamptz,
+		OUT txns bigint, OUT "rows" bigint, OUT conflicts bigint, OUT quarantined bigint,
+		OUT txns_per_s float8, OUT rows_per_s float8, OUT failures int, OUT next_retry timestamptz,
+		OUT error text, OUT error_at timestamptz,
+		OUT clock_offset_us bigint, OUT clock_rtt_us bigint, OUT clock_at timestamptz)
+	RETURNS SETOF record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_links';
+COMMENT ON FUNCTION ferry._links() IS 'internal: links as shared memory has them';

@@ -1,0 +1,579 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *		The worker of one link: connects, copies what is due, then streams.
+ *
+ * Any error ends the process; what it was is left in shared memory, where the
+ * supervisor and ferry.lag find it, and all begins again from the last commit.
+ * There are three kinds:
+ *
+ *	- the peer or the network is away, or it was a deadlock: try again, later
+ *	  each time (LINK_WAITING);
+ *	- a row could not be merged: try again at once, row by row (careful), so that
+ *	  this row goes to quarantine and the link goes on;
+ *	- a person is needed, say because a clock is wrong: say so, and try again
+ *	  seldom (LINK_HELD).
+ *
+ * While more is waiting, many remote transactions go into one local one, for at
+ * most ferry.batch_ms.  When the stream is idle each is committed at once, and
+ * made durable at once, since the sender may be waiting for just that.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "port/pg_bswap.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "replication/walreceiver.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "apply/apply.h"
+#include "link/connection.h"
+#include "link/copy.h"
+#include "link/feedback.h"
+#include "link/link.h"
+#include "link/progress.h"
+#include "node/node.h"
+
+#define IDLE_WAIT_MS 1000
+#define STATUS_EVERY_MS 1000
+#define CAREFUL_MS 2000			/* how long a link goes on row by row after a bad one */
+#define HELD_FACTOR 10			/* held links are tried again that much less often */
+
+/* an idle link takes its origin's progress forward when it lags by so much */
+#define IDLE_PROGRESS_BYTES (1024 * 1024)
+
+#define XLOG_MESSAGE_HEAD 25	/* 'w', start, end, send time */
+#define KEEPALIVE_BYTES 18		/* 'k', end, send time, reply requested */
+
+typedef struct Worker
+{
+	LinkShared *link;
+	char		peer[NAMEDATALEN];
+	char	   *dsn;
+	char		forward[NAMEDATALEN];
+	NodeId		peer_id;
+	PGconn	   *conn;
+	ApplyStream *stream;
+	Feedback   *feedback;
+	XLogRecPtr	peer_end;		/* the peer's WAL end, as it last said */
+	XLogRecPtr	taken;			/* end of what the stream has shown us */
+	bool		reply_wanted;
+	TimestampTz batch_due;		/* when the open local transaction must end */
+	TimestampTz status_due;
+	TimestampTz last_message;
+	uint64		seen_txns;		/* as of the last status */
+	uint64		seen_rows;
+	uint64		rated_txns;		/* as of rated_at */
+	uint64		rated_rows;
+	uint64		seen_conflicts;
+	uint64		seen_quarantined;
+	TimestampTz rated_at;
+	bool		applying;		/* an error now is an error of merging */
+	TimestampTz careful_until;	/* then back to normal mode; 0: we are in it */
+} Worker;
+
+static Worker me;
+
+static void
+set_state(LinkState state)
+{
+	SpinLockAcquire(&me.link->mutex);
+	me.link->state = state;
+	SpinLockRelease(&me.link->mutex);
+}
+
+static void
+detach(int code, Datum arg)
+{
+	SpinLockAcquire(&me.link->mutex);
+	me.link->pid = 0;
+	me.link->latch = NULL;
+	if (me.link->state != LINK_WAITING && me.link->state != LINK_HELD)
+		me.link->state = LINK_STOPPED;
+	SpinLockRelease(&me.link->mutex);
+}
+
+/* --- set-up --- */
+
+static void
+set_option(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
+}
+
+/* whatever the role, the database or postgresql.conf set for sessions */
+static void
+pin_settings(void)
+{
+	set_option("search_path", "");
+	set_option("session_replication_role", "replica");
+	set_option("synchronous_commit", "off");
+	set_option("datestyle", "ISO");
+	set_option("intervalstyle", "postgres");
+	set_option("timezone", "UTC");
+	set_option("extra_float_digits", "3");
+	set_option("bytea_output", "hex");
+	set_option("statement_timeout", "0");
+	set_option("lock_timeout", "0");
+	set_option("idle_in_transaction_session_timeout", "0");
+	set_option("default_transaction_read_only", "off");
+	set_option("default_transaction_isolation", "read committed");
+	set_option("default_transaction_deferrable", "off");
+	set_option("row_security", "off");
+	set_option("deadlock_timeout", "50ms");
+}
+
+/* what ferry.peer says of this link; false if it is not wanted any more */
+static bool
+read_peer(void)
+{
+	Oid			types[1] = {NAMEOID};
+	Datum		args[1] = {CStringGetDatum(me.peer)};
+	bool		found;
+	bool		isnull;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	(void) node_current();
+	SPI_connect();
+	SPI_execute_with_args("SELECT node_id, dsn, forward FROM ferry.peer WHERE name = $1 AND NOT is_paused",
+						  1, types, args, NULL, true, 1);
+	found = SPI_processed == 1;
+	if (found)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+
+		me.peer_id = (NodeId) DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		me.dsn = MemoryContextStrdup(TopMemoryContext, SPI_getvalue(tuple, desc, 2));
+		strlcpy(me.forward, SPI_getvalue(tuple, desc, 3), NAMEDATALEN);
+	}
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+	return found;
+}
+
+static void
+connect_to_peer(void)
+{
+	PeerHello	hello;
+
+	set_state(LINK_CONNECTING);
+	StartTransactionCommand();
+	(void) node_current();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+	me.conn = connection_open(me.dsn, true);
+	connection_hello(me.conn, &hello);
+	if (hello.id != me.peer_id)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("peer \"%s\" is another node than before", me.peer),
+				 errdetail("Its node id was %u and is %u.", me.peer_id, hello.id),
+				 errhint("If that is intended, call ferry.drop_peer and ferry.add_peer.")));
+	SpinLockAcquire(&me.link->mutex);
+	me.link->clock_offset_us = hello.clock_offset_us;
+	me.link->clock_rtt_us = hello.clock_rtt_us;
+	me.link->clock_at = GetCurrentTimestamp();
+	SpinLockRelease(&me.link->mutex);
+}
+
+static void
+start_streaming(XLogRecPtr start, bool careful)
+{
+	char		slot[NAMEDATALEN];
+	char		sql[512];
+
+	node_slot_name(slot, me.peer_id, node_id());
+	snprintf(sql, sizeof(sql),
+			 "START_REPLICATION SLOT \"%s\" LOGICAL %X/%X (proto_version '%d', node '%u', forward '%s')",
+			 slot, LSN_FORMAT_ARGS(start), WIRE_PROTOCOL, node_id(), me.forward);
+	PQclear(connection_query(me.conn, sql, PGRES_COPY_BOTH));
+	me.stream = apply_stream_create(me.peer, me.peer_id, careful);
+	me.careful_until = careful ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CAREFUL_MS) : 0;
+	me.feedback = feedback_create(start);
+	me.peer_end = me.taken = start;
+	me.last_message = me.rated_at = GetCurrentTimestamp();
+	SpinLockAcquire(&me.link->mutex);
+	me.link->state = LINK_STREAMING;
+	me.link->applied_lsn = me.link->flushed_lsn = me.link->received_lsn = start;
+	me.link->peer_lsn = Max(me.link->peer_lsn, start);
+	SpinLockRelease(&me.link->mutex);
+}
+
+/* --- telling --- */
+
+/* how things stand, for ferry.lag */
+static void
+report_status(TimestampTz now)
+{
+	ApplyProgress *p = apply_stream_progress(me.stream);
+	double		seconds = (now - me.rated_at) / 1000000.0;
+	LinkShared *link = me.link;
+
+	SpinLockAcquire(&link->mutex);
+	link->received_lsn = me.taken;
+	link->applied_lsn = me.feedback->written;
+	link->flushed_lsn = me.feedback->flushed;
+	link->peer_lsn = me.peer_end;
+	link->last_message = me.last_message;
+	if (p->commit_time)
+		link->last_commit_time = p->commit_time;
+	if (me.feedback->written >= me.peer_end)
+		link->caught_up_at = now;
+	link->txns += p->txns - me.seen_txns;
+	link->rows += p->rows - me.seen_rows;
+	link->conflicts += p->conflicts - me.seen_conflicts;
+	link->quarantined += p->quarantined - me.seen_quarantined;
+	if (seconds >= 1.0)
+	{
+		double		weight = Min(seconds / 5.0, 1.0);
+
+		link->txns_per_s += weight * ((p->txns - me.rated_txns) / seconds - link->txns_per_s);
+		link->rows_per_s += weight * ((p->rows - me.rated_rows) / seconds - link->rows_per_s);
+		me.rated_at = now;
+		me.rated_txns = p->txns;
+		me.rated_rows = p->rows;
+	}
+	me.seen_txns = p->txns;
+	me.seen_rows = p->rows;
+	me.seen_conflicts = p->conflicts;
+	me.seen_quarantined = p->quarantined;
+	link->failures = 0;
+	SpinLockRelease(&link->mutex);
+	me.status_due = TimestampTzPlusMilliseconds(now, STATUS_EVERY_MS);
+}
+
+/* --- streaming --- */
+
+static void
+commit_batch(void)
+{
+	ApplyProgress *p = apply_stream_progress(me.stream);
+	XLogRecPtr	remote_end = p->end_lsn;
+	XLogRecPtr	local_end;
+
+	me.applying = true;
+	local_end = apply_stream_commit(me.stream);
+	me.applying = false;
+	if (local_end != InvalidXLogRecPtr)
+		feedback_committed(me.feedback, remote_end, local_end);
+	me.batch_due = 0;
+}
+
+static void
+take_message(const char *data, int len)
+{
+	uint64		a;
+	uint64		b;
+	TimestampTz now = GetCurrentTimestamp();
+
+	me.last_message = now;
+	if (len >= XLOG_MESSAGE_HEAD && data[0] == 'w')
+	{
+		ApplyProgress *p = apply_stream_progress(me.stream);
+
+		memcpy(&a, data + 1, 8);
+		memcpy(&b, data + 9, 8);
+		me.taken = Max(me.taken, pg_ntoh64(a));
+		me.peer_end = Max(me.peer_end, pg_ntoh64(b));
+		me.applying = true;
+		apply_stream_frame(me.stream, data + XLOG_MESSAGE_HEAD, len - XLOG_MESSAGE_HEAD);
+		me.applying = false;
+		me.taken = Max(me.taken, p->end_lsn);
+		if (p->has_work && me.batch_due == 0)
+			me.batch_due = TimestampTzPlusMilliseconds(now, ferry_batch_ms);
+	}
+	else if (len == KEEPALIVE_BYTES && data[0] == 'k')
+	{
+		memcpy(&a, data + 1, 8);
+		me.taken = Max(me.taken, pg_ntoh64(a));
+		me.peer_end = Max(me.peer_end, pg_ntoh64(a));
+		if (data[17])
+			me.reply_wanted = true;
+	}
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("peer sent an invalid message of type %d", len > 0 ? data[0] : -1)));
+}
+
+/* nothing is waiting: commit, make it durable, say so */
+static void
+settle(TimestampTz now)
+{
+	ApplyProgress *p = apply_stream_progress(me.stream);
+	bool		news = me.reply_wanted;
+
+	if (p->in_remote_txn)
+		return;
+	if (p->has_work)
+	{
+		commit_batch();
+		news = true;
+	}
+	if (me.taken > me.feedback->written)
+	{
+		/* the peer's WAL went on without anything for us */
+		feedback_nothing_until(me.feedback, me.taken);
+		news = true;
+	}
+	if (feedback_is_pending(me.feedback))
+	{
+		feedback_send(me.feedback, me.conn);
+		feedback_flush(me.feedback, true);
+		news = true;
+	}
+	else if (me.feedback->written > me.feedback->flushed &&
+			 (me.reply_wanted || me.feedback->written - me.feedback->flushed > IDLE_PROGRESS_BYTES))
+	{
+		feedback_committed(me.feedback, me.feedback->written, progress_commit(me.feedback->written));
+		feedback_flush(me.feedback, true);
+		news = true;
+	}
+	if (news)
+		feedback_send(me.feedback, me.conn);
+	me.reply_wanted = false;
+	if (now >= me.status_due || news)
+		report_status(now);
+}
+
+/* is there a reason to begin anew: another configuration, a table to be copied? */
+static bool
+must_restart(uint32 generation)
+{
+	ApplyProgress *p = apply_stream_progress(me.stream);
+
+	if (p->in_remote_txn || p->has_work)
+		return false;
+	if (me.careful_until && GetCurrentTimestamp() > me.careful_until)
+		return true;
+	return p->table_added || pg_atomic_read_u32(&node_current()->config_generation) != generation;
+}
+
+static void
+check_alive(TimestampTz now)
+{
+	if (wal_receiver_timeout <= 0)
+		return;
+	if (now > TimestampTzPlusMilliseconds(me.last_message, wal_receiver_timeout))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("peer \"%s\" has been silent for too long", me.peer),
+				 errdetail("Nothing came for wal_receiver_timeout (%d ms).", wal_receiver_timeout)));
+}
+
+static void
+stream(uint32 generation)
+{
+	while (!must_restart(generation))
+	{
+		char	   *data;
+		TimestampTz now;
+		int			len;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		len = PQgetCopyData(me.conn, &data, 1);
+		if (len == 0)
+		{
+			if (!PQconsumeInput(me.conn))
+				connection_lost(me.conn);
+			len = PQgetCopyData(me.conn, &data, 1);
+		}
+		now = GetCurrentTimestamp();
+		if (len > 0)
+		{
+			take_message(data, len);
+			PQfreemem(data);
+			if (me.batch_due && now >= me.batch_due && !apply_stream_progress(me.stream)->in_remote_txn)
+			{
+				commit_batch();
+				feedback_flush(me.feedback, false);
+				feedback_send(me.feedback, me.conn);
+			}
+			if (now >= me.status_due)
+			{
+				feedback_flush(me.feedback, false);
+				feedback_send(me.feedback, me.conn);
+				report_status(now);
+			}
+			continue;
+		}
+		if (len < 0)
+		{
+			PGresult   *res = PQgetResult(me.conn);
+			const char *text = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("peer \"%s\" ended the stream", me.peer),
+					 text ? errdetail_internal("%s", text) : 0));
+		}
+		settle(now);
+		check_alive(now);
+		connection_wait(me.conn, IDLE_WAIT_MS);
+		if (!PQconsumeInput(me.conn))
+			connection_lost(me.conn);
+	}
+}
+
+/* --- the end --- */
+
+/* first wait doubled with every failure, plus or minus a quarter */
+static long
+backoff_ms(int failures)
+{
+	double		ms = ferry_retry_initial_ms;
+
+	for (int i = 1; i < failures && ms < ferry_retry_max_ms; i++)
+		ms *= 2;
+	ms = Min(ms, (double) ferry_retry_max_ms);
+	return (long) (ms * (0.75 + 0.5 * pg_prng_double(&pg_global_prng_state)));
+}
+
+static bool
+needs_a_person(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_CONFIGURATION_LIMIT_EXCEEDED ||
+		sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE ||
+		sqlerrcode == ERRCODE_FEATURE_NOT_SUPPORTED ||
+		sqlerrcode == ERRCODE_INVALID_PARAMETER_VALUE ||
+		sqlerrcode == ERRCODE_DUPLICATE_OBJECT ||
+		sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE ||
+		sqlerrcode == ERRCODE_UNDEFINED_FUNCTION ||
+		sqlerrcode == ERRCODE_UNDEFINED_FILE ||
+		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
+}
+
+/* leave word of an error; true if it is news */
+static bool
+record_error(const ErrorData *error)
+{
+	LinkShared *link = me.link;
+	TimestampTz now = GetCurrentTimestamp();
+	char		text[LINK_ERROR_BYTES];
+	bool		careful = me.applying && !apply_error_is_transient(error->sqlerrcode);
+	bool		news;
+
+	snprintf(text, sizeof(text), "%s%s%s", error->message ? error->message : "unknown error",
+			 error->detail ? ": " : "", error->detail ? error->detail : "");
+	text[pg_mbcliplen(text, strlen(text), sizeof(text) - 1)] = '\0';
+	SpinLockAcquire(&link->mutex);
+	news = strcmp(link->error, text) != 0 || link->failures == 0;
+	memcpy(link->error, text, sizeof(text));
+	link->error_at = now;
+	link->failures++;
+	if (careful && !link->careful)
+	{
+		link->careful = true;
+		link->state = LINK_WAITING;
+		link->next_retry = now;
+	}
+	else if (needs_a_person(error->sqlerrcode))
+	{
+		link->state = LINK_HELD;
+		link->next_retry = TimestampTzPlusMilliseconds(now, (int64) HELD_FACTOR * ferry_retry_max_ms);
+	}
+	else
+	{
+		link->state = LINK_WAITING;
+		link->next_retry = TimestampTzPlusMilliseconds(now, backoff_ms(link->failures));
+	}
+	SpinLockRelease(&link->mutex);
+	return news;
+}
+
+static void
+run(void)
+{
+	uint32		generation;
+	bool		careful;
+	XLogRecPtr	start;
+
+	if (!read_peer())
+		return;
+	generation = pg_atomic_read_u32(&node_current()->config_generation);
+	SpinLockAcquire(&me.link->mutex);
+	careful = me.link->careful;
+	me.link->careful = false;
+	SpinLockRelease(&me.link->mutex);
+
+	connect_to_peer();
+	start = progress_begin(me.conn, me.peer, me.peer_id);
+	if (copy_is_due(me.peer))
+	{
+		set_state(LINK_COPYING);
+		me.applying = true;
+		(void) copy_due_tables(me.conn, me.peer, me.peer_id, careful);
+		me.applying = false;
+	}
+	start_streaming(start, careful);
+	stream(generation);
+}
+
+void
+ferry_link_main(Datum arg)
+{
+	MemoryContext cxt;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	memcpy(me.peer, MyBgworkerEntry->bgw_extra, NAMEDATALEN);
+	me.peer[NAMEDATALEN - 1] = '\0';
+	pin_settings();
+	pgstat_report_appname(psprintf("ferry link from %s", me.peer));
+	me.link = link_shared_require(me.peer);
+	before_shmem_exit(detach, (Datum) 0);
+	SpinLockAcquire(&me.link->mutex);
+	me.link->pid = MyProcPid;
+	me.link->latch = MyLatch;
+	SpinLockRelease(&me.link->mutex);
+
+	cxt = MemoryContextSwitchTo(TopMemoryContext);
+	PG_TRY();
+	{
+		run();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(TopMemoryContext);
+		error = CopyErrorData();
+		HOLD_INTERRUPTS();
+		if (record_error(error))
+			EmitErrorReport();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	proc_exit(0);
+}
