@@ -34,7 +34,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 ferry--$(EXTVERSION).sql: $(SQL_PARTS) Makefile
-	{ echo '\echo Use "CREATE EXTENSION ferry" to load this file. \quit'; cat $(SQL_PARTS); } > $@
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION ferry" to load this file. \quit'; cat $(SQL_PARTS); } > $@
 
 # every object depends on every header: the tree is small and this is never wrong
 $(OBJS): $(wildcard src/*.h src/*/*.h)

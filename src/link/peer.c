@@ -20,6 +20,7 @@
 #include "replication/message.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
+#include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
 #include "core/wire.h"
