@@ -42,7 +42,5 @@ extern RowState *tombstone_from_row(const FerryTable *table, const RowState *row
 /* decode a tombstone table's tuple into a state */
 extern RowState *tombstone_decode(const FerryTable *table, Datum *values, bool *nulls);
 
-/* create ferry.tombstone_N for a table being registered; returns its OID */
-extern Oid	tombstone_create_table(Relation rel, Oid key_index);
 
 #endif							/* FERRY_STATE_TOMBSTONE_H */

@@ -46,8 +46,43 @@ tear_down() {
 
 # no -Werror in the Makefile: a user's newer compiler may warn
 build_ferry() {
-	make -s -C "$work/ferry" -j2 PG_CONFIG="$PG_CONFIG" COPT=-Werror with_llvm=no ferry.so || return 1
-	return 0
-	[ -n "${BUILD_ONLY:-}" ] && return 0
+	make -s -C "$work/ferry" -j2 PG_CONFIG="$PG_CONFIG" COPT=-Werror with_llvm=no || return 1
 	make -s -C "$work/ferry" PG_CONFIG="$PG_CONFIG" with_llvm=no install
+}
+
+# one TAP test on real clusters, as the unprivileged user
+run_tap() {
+	local name
+	name=$(basename "$1" .pl)
+	(cd "$work/ferry" && as_user env PATH="$PG_BIN:$PATH" PERL5LIB="$PG_PGXS/src/test/perl" \
+		PG_REGRESS="$PG_PGXS/src/test/regress/pg_regress" PGHOST= \
+		TESTDIR="$work" TESTDATADIR="$work/tmp_check/$name" TESTLOGDIR="$work/tmp_check/log/$name" \
+		perl "$1")
+}
+
+# the SQL of sql/ against expected/, in a server that preloads ferry; prints TAP
+run_regress() {
+	local data=$work/regress status=0 port=${REGRESS_PORT:-57432}
+	as_user "$PG_BIN/initdb" -D "$data" -A trust -N -U "$FERRY_USER" --no-locale -E UTF8 >/dev/null || return 1
+	cat >>"$data/postgresql.conf" <<-END
+		port = $port
+		listen_addresses = ''
+		unix_socket_directories = '$work'
+		wal_level = logical
+		shared_preload_libraries = 'ferry'
+		max_prepared_transactions = 4
+		fsync = off
+	END
+	# servers since the minor releases of 2026 want output plugins named
+	if as_user "$PG_BIN/postgres" -D "$data" -C output_plugin_libraries >/dev/null 2>&1; then
+		echo "output_plugin_libraries = 'pgoutput, test_decoding, ferry'" >>"$data/postgresql.conf"
+	fi
+	as_user "$PG_BIN/pg_ctl" -D "$data" -l "$work/log-regress-server" -w start >/dev/null || return 1
+	(cd "$work/ferry" && as_user "$PG_PGXS/src/test/regress/pg_regress" --bindir="$PG_BIN" \
+		--host="$work" --port="$port" --user="$FERRY_USER" --dbname=ferry_regression \
+		--inputdir=. --outputdir="$work/ferry" $(cd sql && ls *.sql | sed 's/\.sql$//')) >"$work/log-pg_regress" 2>&1 || status=1
+	sed -nE 's/^(test|ok [0-9]+ +-)? *([a-z_0-9]+) +\.\.\. ok.*/ok - \2/p; s/^ok +[0-9]+ +[-+] +([a-z_0-9]+).*/ok - \1/p; s/^(test)? *([a-z_0-9]+) +\.\.\. (FAILED|failed).*/not ok - \2/p; s/^not ok +[0-9]+ +[-+] +([a-z_0-9]+).*/not ok - \1/p' "$work/log-pg_regress"
+	[ "$status" = 0 ] || { cat "$work/log-pg_regress"; cat "$work/ferry/regression.diffs"; }
+	as_user "$PG_BIN/pg_ctl" -D "$data" -m immediate stop >/dev/null
+	return "$status"
 }

@@ -38,7 +38,7 @@ my @tables = (
 	{ name => 'by_row', mode => 'row' });
 my (@node, @dbh);
 
-sub dsn { my ($i) = @_; return $node[$i]->connstr('postgres'); }
+sub dsn { my ($i) = @_; return 'host=' . $node[$i]->host . ' port=' . $node[$i]->port . ' dbname=postgres'; }
 
 for my $i (0 .. $n_nodes - 1)
 {
@@ -90,7 +90,7 @@ sub connect_to
 	my $host = $node[$i]->host;
 	my $port = $node[$i]->port;
 	$dbh[$i] = DBI->connect("dbi:Pg:dbname=postgres;host=$host;port=$port",
-		getpwuid($<), '', { RaiseError => 1, PrintError => 0, AutoCommit => 1, pg_server_prepare => 0 });
+		scalar(getpwuid($<)), '', { RaiseError => 1, PrintError => 0, AutoCommit => 1, pg_server_prepare => 0 });
 	return $dbh[$i];
 }
 
@@ -146,7 +146,12 @@ sub one_write
 	my $key = 1 + int(rand($n_keys));
 	my $kind = rand();
 	my $d = eval { connect_to($i) };
-	return $count{failed}++ unless $d;
+	if (!$d)
+	{
+		note "no connection: $@" unless $count{failed};
+		$count{failed}++;
+		return;
+	}
 
 	my ($dot, $alive, $cols);
 	my $v = ++$unique;
@@ -182,14 +187,15 @@ sub one_write
 			if ($d->do("DELETE FROM $t->{name} WHERE id = ?", undef, $key) > 0)
 			{
 				($dot) = $d->selectrow_array(
-					"SELECT (s->'last'->>0) || '@' || (s->'last'->>1) FROM ferry.state(?::regclass, jsonb_build_object('id', ?::int)) s",
-					undef, $t->{name}, $key);
+					"SELECT (s->'last'->>0) || '\@' || (s->'last'->>1) "
+					  . "FROM ferry.state('$t->{name}', '{\"id\": $key}') s");
 			}
 		}
 		1;
 	};
 	if (!$done)
 	{
+		note "first failure: $@" unless $count{failed};
 		$count{failed}++;
 		eval { $d->rollback };
 		$dbh[$i] = undef if !eval { $d->ping };
@@ -281,6 +287,7 @@ for my $op (1 .. $n_ops)
 	pause_or_resume() if rand() < 0.01;
 	while (@crash_at && $crash_at[0] <= $op) { shift @crash_at; crash(); }
 }
+cmp_ok($count{ok}, '>', $n_ops / 3, 'most writes were acknowledged');
 note "writes: " . join(', ', map { "$_ $count{$_}" } sort keys %count);
 
 for my $pair (grep { $paused{$_} } keys %paused)
