@@ -33,7 +33,7 @@
 #include "link/link.h"
 #include "node/node.h"
 
-#define LOOK_EVERY_MS 5000
+#define LOOK_EVERY_MS 1000
 
 typedef struct Wanted
 {

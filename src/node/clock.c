@@ -35,9 +35,13 @@
 #define CLOCK_DIR "pg_ferry"
 #define CLOCK_MAGIC 0x46594c43	/* "FYLC" */
 
-/* how far ahead the mark is set, and when it is moved */
-#define MARK_AHEAD_US INT64CONST(60000000)
-#define MARK_LOW_US INT64CONST(30000000)
+/*
+ * How far ahead the mark is set, and when it is moved.  Every crash takes the
+ * clock ahead by up to the first of them, which must stay far below
+ * ferry.max_clock_skew, or peers would hold their links after a few crashes.
+ */
+#define MARK_AHEAD_US INT64CONST(4000000)
+#define MARK_LOW_US INT64CONST(2000000)
 
 typedef struct ClockFile
 {
@@ -209,10 +213,15 @@ node_clock_too_far(Hlc hlc)
 void
 node_clock_keep_ahead(void)
 {
+	static Hlc	looked_at = 0;
 	NodeShared *node = node_current();
-	Hlc			wanted = Max(pg_atomic_read_u64(&node->clock), hlc_from_us(GetCurrentTimestamp())) +
-		hlc_from_us(MARK_LOW_US);
+	Hlc			last = pg_atomic_read_u64(&node->clock);
+	Hlc			wanted = Max(last, hlc_from_us(GetCurrentTimestamp())) + hlc_from_us(MARK_LOW_US);
 
+	/* nobody writes: the first who does will pay for one fsync, not we for one every second */
+	if (last == looked_at)
+		return;
+	looked_at = last;
 	if (pg_atomic_read_u64(&node->high_water) < wanted)
 		move_mark(node, wanted);
 }
