@@ -1,10 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * utility.c
- *		COPY without a column list goes on working and does not see _ferry.
+ *		Statements that ferry has a say in.
  *
- * The list is filled in, before the server reads the statement, with every live
- * column but _ferry and generated ones.
+ * COPY without a column list goes on working and does not see _ferry: the list
+ * is filled in, before the server reads the statement, with every live column
+ * but _ferry and generated ones.
+ *
+ * DROP EXTENSION ferry first takes the node out of service: the user's tables
+ * are left as they were, links end, slots and origins go.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,6 +16,9 @@
 
 #include "access/table.h"
 #include "catalog/namespace.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "nodes/value.h"
 #include "tcop/utility.h"
@@ -43,11 +50,37 @@ visible_columns(Oid relid)
 	return names;
 }
 
+static bool
+drops_ferry(const DropStmt *drop)
+{
+	ListCell   *lc;
+
+	if (drop->removeType != OBJECT_EXTENSION)
+		return false;
+	foreach(lc, drop->objects)
+		if (strcmp(strVal(lfirst(lc)), "ferry") == 0)
+			return OidIsValid(get_extension_oid("ferry", true));
+	return false;
+}
+
+/* only its owner may drop an extension: leave the error to the server */
+static void
+leave(void)
+{
+	if (!superuser())
+		return;
+	SPI_connect();
+	SPI_execute("SELECT ferry._leave()", false, 0);
+	SPI_finish();
+}
+
 static void
 utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
 		ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
-	if (IsA(pstmt->utilityStmt, CopyStmt))
+	if (IsA(pstmt->utilityStmt, DropStmt) && drops_ferry((DropStmt *) pstmt->utilityStmt))
+		leave();
+	else if (IsA(pstmt->utilityStmt, CopyStmt))
 	{
 		CopyStmt   *copy = (CopyStmt *) pstmt->utilityStmt;
 

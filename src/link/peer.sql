@@ -150,3 +150,47 @@ CREATE FUNCTION ferry._links(OUT peer name, OUT state text, OUT pid int,
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_links';
 COMMENT ON FUNCTION ferry._links() IS 'internal: links as shared memory has them';
+
+/* called before DROP EXTENSION */
+CREATE FUNCTION ferry._leave() RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	name	name;
+	rel		regclass;
+BEGIN
+	FOR name IN SELECT p.name FROM ferry.peer p LOOP
+		PERFORM ferry.drop_peer(name);
+	END LOOP;
+	FOR rel IN SELECT r.relid FROM ferry.registered_table r LOOP
+		PERFORM ferry.drop_table(rel);
+	END LOOP;
+	DELETE FROM ferry.local_node;
+	PERFORM ferry._unmark();
+END $$;
+COMMENT ON FUNCTION ferry._leave() IS 'internal: take this node out of service and leave the tables as they were';
+REVOKE ALL ON FUNCTION ferry._leave() FROM PUBLIC;
+
+/* a table that is dropped takes its tombstones with it */
+CREATE FUNCTION ferry._on_drop() RETURNS event_trigger
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	r	record;
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE object_type = 'table')
+	   OR to_regclass('ferry.registered_table') IS NULL THEN
+		RETURN;
+	END IF;
+	FOR r IN DELETE FROM ferry.registered_table t
+			 WHERE t.relid IN (SELECT objid FROM pg_event_trigger_dropped_objects() WHERE object_type = 'table')
+			 RETURNING t.relid::oid AS relid, t.tombstones LOOP
+		DELETE FROM ferry.copied_table c WHERE c.relid = r.relid;
+		EXECUTE format('DROP TABLE %s', r.tombstones);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION ferry._on_drop() IS 'internal: a dropped table leaves ferry';
+REVOKE ALL ON FUNCTION ferry._on_drop() FROM PUBLIC;
+CREATE EVENT TRIGGER ferry_on_drop ON sql_drop EXECUTE FUNCTION ferry._on_drop();

@@ -80,7 +80,7 @@ read_config(void)
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	is_node = node_current_or_null() != NULL;
+	is_node = node_refresh();
 	if (is_node)
 	{
 		foreach(lc, wanted)

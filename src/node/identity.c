@@ -143,3 +143,15 @@ ferry_config_changed(PG_FUNCTION_ARGS)
 	node_config_changed();
 	PG_RETURN_VOID();
 }
+
+PG_FUNCTION_INFO_V1(ferry_unmark);
+
+/* SQL: ferry._unmark(): this database is no node any more */
+Datum
+ferry_unmark(PG_FUNCTION_ARGS)
+{
+	node_set_label(NULL);
+	node_config_changed();
+	link_wake_launcher();
+	PG_RETURN_VOID();
+}

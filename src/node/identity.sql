@@ -35,3 +35,9 @@ CREATE FUNCTION ferry._config_changed() RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_config_changed';
 COMMENT ON FUNCTION ferry._config_changed() IS 'internal: wake the supervisor at commit';
+
+CREATE FUNCTION ferry._unmark() RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_unmark';
+COMMENT ON FUNCTION ferry._unmark() IS 'internal: tell the launcher that this database is no node any more';
+REVOKE ALL ON FUNCTION ferry._unmark() FROM PUBLIC;

@@ -48,6 +48,7 @@ extern bool node_is_preloaded(void);
  */
 extern NodeShared *node_current(void);
 extern NodeShared *node_current_or_null(void);
+extern bool node_refresh(void);	/* read again; false, and forgotten, if it is none any more */
 extern NodeId node_id(void);
 extern const char *node_name(void); /* in a backend-long context */
 

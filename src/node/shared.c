@@ -178,6 +178,16 @@ node_current(void)
 			 errhint("Call ferry.create_node(name, dsn) first.")));
 }
 
+bool
+node_refresh(void)
+{
+	mine = NULL;
+	if (node_current_or_null() != NULL)
+		return true;
+	node_forget(MyDatabaseId);
+	return false;
+}
+
 NodeId
 node_id(void)
 {

@@ -30,7 +30,7 @@ set_up() {
 	install_packages || return 1
 	PG_CONFIG=/usr/lib/postgresql/$PG_MAJOR/bin/pg_config
 	PG_BIN=$($PG_CONFIG --bindir)
-	PG_PGXS=$(dirname "$($PG_CONFIG --pgxs)")/..
+	PG_PGXS=$(dirname "$($PG_CONFIG --pgxs)")/../..
 	mkdir "$work/ferry"
 	tar -c --exclude=.git . | tar -x -C "$work/ferry"
 	chown -R "$FERRY_USER" "$work"
