@@ -15,7 +15,8 @@ SQL_PARTS = \
 	src/apply/apply.sql \
 	src/link/peer.sql \
 	src/delta/delta.sql \
-	src/monitor/monitor.sql
+	src/monitor/monitor.sql \
+	src/monitor/check.sql
 
 DATA_built = ferry--$(EXTVERSION).sql
 
