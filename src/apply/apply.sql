@@ -66,6 +66,7 @@ COMMENT ON COLUMN ferry.quarantine.state IS 'the columns outside the key, as tex
 
 CREATE FUNCTION ferry.retry_quarantine() RETURNS bigint
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
 	AS 'MODULE_PATHNAME', 'ferry_retry_quarantine';
 COMMENT ON FUNCTION ferry.retry_quarantine() IS 'merge the quarantined states whose cause is gone; returns how many were merged';
 REVOKE ALL ON FUNCTION ferry.retry_quarantine() FROM PUBLIC;

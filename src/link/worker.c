@@ -23,6 +23,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "executor/spi.h"
@@ -357,7 +358,11 @@ settle(TimestampTz now)
 		report_status(now);
 }
 
-/* is there a reason to begin anew: another configuration, a table to be copied? */
+/*
+ * Is there a reason to begin anew: another configuration, a table to be copied?
+ * A table that was added at the peer and is not here is copied when it comes
+ * under ferry here, which changes the configuration.
+ */
 static bool
 must_restart(uint32 generation)
 {
@@ -365,9 +370,19 @@ must_restart(uint32 generation)
 
 	if (p->in_remote_txn || p->has_work)
 		return false;
+	if (p->table_added)
+	{
+		p->table_added = false;
+		if (copy_is_due(me.peer))
+		{
+			/* or the next stream would begin before this news and end by it again */
+			XLogFlush(progress_commit(p->end_lsn));
+			return true;
+		}
+	}
 	if (me.careful_until && GetCurrentTimestamp() > me.careful_until)
 		return true;
-	return p->table_added || pg_atomic_read_u32(&node_current()->config_generation) != generation;
+	return pg_atomic_read_u32(&node_current()->config_generation) != generation;
 }
 
 static void

@@ -13,7 +13,7 @@ my $a = ferry_cluster('a', "datestyle = 'German, DMY'\nintervalstyle = 'sql_stan
 my $b = ferry_cluster('b', "datestyle = 'ISO, MDY'\n");
 $b->safe_psql('postgres', q{
 	CREATE SCHEMA evil;
-	CREATE FUNCTION evil.lpad(text, int, text) RETURNS text LANGUAGE sql AS 'SELECT 1/0::text';
+	CREATE FUNCTION evil.lpad(text, int, text) RETURNS text LANGUAGE sql AS 'SELECT (1/0)::text';
 	ALTER DATABASE postgres SET search_path = evil, pg_catalog, public;
 	ALTER DATABASE postgres SET default_transaction_isolation = 'serializable';
 	ALTER DATABASE postgres SET statement_timeout = '2s';
