@@ -57,8 +57,12 @@
 #define CAREFUL_MS 2000			/* how long a link goes on row by row after a bad one */
 #define HELD_FACTOR 10			/* held links are tried again that much less often */
 
-/* an idle link takes its origin's progress forward when it lags by so much */
+/*
+ * An idle link takes its origin's progress forward when it lags by so much or for
+ * so long, or the peer asks; not at once, or two idle nodes would do it in turns.
+ */
 #define IDLE_PROGRESS_BYTES (1024 * 1024)
+#define IDLE_PROGRESS_MS 10000
 
 #define XLOG_MESSAGE_HEAD 25	/* 'w', start, end, send time */
 #define KEEPALIVE_BYTES 18		/* 'k', end, send time, reply requested */
@@ -79,6 +83,7 @@ typedef struct Worker
 	TimestampTz batch_due;		/* when the open local transaction must end */
 	TimestampTz status_due;
 	TimestampTz last_message;
+	TimestampTz progress_at;	/* when an idle link last did that */
 	uint64		seen_txns;		/* as of the last status */
 	uint64		seen_rows;
 	uint64		rated_txns;		/* as of rated_at */
@@ -213,7 +218,7 @@ start_streaming(XLogRecPtr start, bool careful)
 	me.careful_until = careful ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CAREFUL_MS) : 0;
 	me.feedback = feedback_create(start);
 	me.peer_end = me.taken = start;
-	me.last_message = me.rated_at = GetCurrentTimestamp();
+	me.last_message = me.rated_at = me.progress_at = GetCurrentTimestamp();
 	SpinLockAcquire(&me.link->mutex);
 	me.link->state = LINK_STREAMING;
 	me.link->applied_lsn = me.link->flushed_lsn = me.link->received_lsn = start;
@@ -345,8 +350,11 @@ settle(TimestampTz now)
 		news = true;
 	}
 	else if (me.feedback->written > me.feedback->flushed &&
-			 (me.reply_wanted || me.feedback->written - me.feedback->flushed > IDLE_PROGRESS_BYTES))
+			 (me.reply_wanted || p->end_lsn > me.feedback->flushed ||
+			  me.feedback->written - me.feedback->flushed > IDLE_PROGRESS_BYTES ||
+			  now > TimestampTzPlusMilliseconds(me.progress_at, IDLE_PROGRESS_MS)))
 	{
+		me.progress_at = now;
 		feedback_committed(me.feedback, me.feedback->written, progress_commit(me.feedback->written));
 		feedback_flush(me.feedback, true);
 		news = true;

@@ -11,7 +11,8 @@
  *
  * One frame per transaction, or per PLUGIN_FRAME_BYTES of it: each frame is a
  * message of the replication protocol, and each of those a system call.
- * Transactions that touch nothing of ours send nothing.
+ * Transactions that touch nothing of ours send nothing, unless commits here wait
+ * for standbys: then they send begin and commit.
  *
  * Options: proto_version (1), node (the receiver's id: its own writes are never
  * sent back), forward (local: only what was written here; all: also what came
@@ -32,6 +33,7 @@
 #include "replication/logical.h"
 #include "replication/origin.h"
 #include "replication/output_plugin.h"
+#include "replication/syncrep.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -273,6 +275,10 @@ commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn
 	WireTxn		t = {0};
 
 	OutputPluginUpdateProgress(ctx, !data->began);
+
+	/* someone may be waiting for the receiver: it must hear of this commit too */
+	if (!data->began && SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0')
+		ensure_began(data, txn);
 	if (!data->began)
 		return;
 	t.commit_lsn = commit_lsn;
