@@ -25,3 +25,33 @@ UPDATE t SET id = 9 WHERE id = 8;
 SELECT ferry.state('t', '{"id": 8}')->'alive' AS old, ferry.state('t', '{"id": 9}')->'alive' AS new;
 TRUNCATE t;
 SELECT ferry.state('t', '{"id": 9}')->'alive' AS alive, (SELECT count(*) FROM t);
+
+-- a user's BEFORE trigger changes a column: what counts is the row as it is stored
+CREATE TABLE touched (id int PRIMARY KEY, a int, b int, updated_at int DEFAULT 0);
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.updated_at := OLD.updated_at + 1; RETURN NEW; END';
+CREATE TRIGGER zz_touch BEFORE UPDATE ON touched FOR EACH ROW EXECUTE FUNCTION touch();
+SELECT ferry.add_table('touched');
+INSERT INTO touched VALUES (1, 1, 1);
+UPDATE touched SET a = 2;
+SELECT updated_at, (SELECT array_agg(k ORDER BY k) FROM jsonb_object_keys(ferry.state('touched', '{"id": 1}')->'columns') k) AS older FROM touched;
+-- a column that is added later stands behind _ferry: a positional INSERT meets it and cannot forge it
+ALTER TABLE touched ADD COLUMN c int;
+INSERT INTO touched VALUES (2, 1, 1, 0, 5);
+INSERT INTO touched VALUES (2, 1, 1, 0, NULL, 5);
+INSERT INTO touched (id, c) VALUES (3, 6);
+SELECT id, c, _ferry IS NOT NULL AS stamped FROM touched ORDER BY id;
+-- an updatable view, a subtransaction that is rolled back
+CREATE VIEW seen AS SELECT id, a FROM touched WHERE id < 3;
+UPDATE seen SET a = 9 WHERE id = 2;
+SELECT ferry.compare_versions(x._ferry, y._ferry) FROM touched x, touched y WHERE x.id = 1 AND y.id = 2;
+BEGIN;
+DELETE FROM touched WHERE id = 3;
+SAVEPOINT s;
+DELETE FROM touched WHERE id = 2;
+ROLLBACK TO s;
+COMMIT;
+SELECT id, ferry.state('touched', jsonb_build_object('id', id))->'alive' AS alive FROM generate_series(1, 3) id;
+SELECT DISTINCT _ferry IS NULL FROM touched GROUP BY _ferry ORDER BY 1;
+SELECT ferry.drop_table('touched');
+DROP VIEW seen;
+DROP TABLE touched;
