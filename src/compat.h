@@ -22,6 +22,20 @@
 
 /* --- logical decoding --- */
 
+/* 17: a message can be flushed at once; we flush ourselves */
+#if PG_VERSION_NUM >= 170000
+#define compat_log_message(prefix, message, size) LogLogicalMessage(prefix, message, size, false, false)
+#else
+#define compat_log_message(prefix, message, size) LogLogicalMessage(prefix, message, size, false)
+#endif
+
+/* 16: an origin may be shared by parallel workers */
+#if PG_VERSION_NUM >= 160000
+#define compat_origin_session_setup(origin) replorigin_session_setup(origin, 0)
+#else
+#define compat_origin_session_setup(origin) replorigin_session_setup(origin)
+#endif
+
 /* 17: a change's tuple has no buffer around it */
 #if PG_VERSION_NUM >= 170000
 #define compat_change_newtuple(c) ((c)->data.tp.newtuple)

@@ -23,6 +23,7 @@
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "core/wire.h"
 #include "link/connection.h"
 #include "link/link.h"
@@ -189,7 +190,7 @@ ferry_wait_for_peers(PG_FUNCTION_ARGS)
 	snprintf(pattern, sizeof(pattern), "ferry\\_%08x\\_%%", node_id());
 
 	/* a record of our own has an end that the sender is sure to reach */
-	target = LogLogicalMessage("ferry", "", 0, false);
+	target = compat_log_message("ferry", "", 0);
 	XLogFlush(target);
 	args[0] = CStringGetTextDatum(pattern);
 	args[1] = LSNGetDatum(target);

@@ -21,6 +21,7 @@
 #include "replication/origin.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "link/connection.h"
 #include "link/progress.h"
 #include "node/node.h"
@@ -135,11 +136,7 @@ progress_begin(PGconn *conn, const char *peer_name, NodeId peer)
 		XLogFlush(end);
 	}
 	StartTransactionCommand();
-#if PG_VERSION_NUM >= 160000
-	replorigin_session_setup(origin, 0);
-#else
-	replorigin_session_setup(origin);
-#endif
+	compat_origin_session_setup(origin);
 	CommitTransactionCommand();
 	replorigin_session_origin = origin;
 	return progress;
