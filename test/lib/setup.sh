@@ -54,6 +54,7 @@ build_ferry() {
 run_tap() {
 	local name
 	name=$(basename "$1" .pl)
+	as_user mkdir -p "$work/tmp_check/$name" "$work/tmp_check/log/$name" || return 1
 	(cd "$work/ferry" && as_user env PATH="$PG_BIN:$PATH" PERL5LIB="$PG_PGXS/src/test/perl" \
 		PG_REGRESS="$PG_PGXS/src/test/regress/pg_regress" PGHOST= \
 		TESTDIR="$work" TESTDATADIR="$work/tmp_check/$name" TESTLOGDIR="$work/tmp_check/log/$name" \
