@@ -319,6 +319,7 @@ for my $pair (grep { $paused{$_} } keys %paused)
 	my ($i, $j) = split /-/, $pair;
 	$node[$i]->safe_psql('postgres', "SELECT ferry.resume_peer('n$j')");
 }
+%paused = ();
 $_ && $_->disconnect for @dbh;
 if ($n_crashes && !$retries_seen)
 {
