@@ -114,15 +114,10 @@ RowState *
 merge_states(const FerryTable *table, Relation rel, const RowState *local, const RowState *remote)
 {
 	MergePlan	plan;
-	RowState   *out;
 
 	merge_plan(table->mode, table->life, &local->version, local->alive,
 			   &remote->version, remote->alive, table->plain_ids, table->nplain, &plan);
-	if (plan.outcome != MERGE_IGNORED)
-		return merged_state(table, rel, &plan, local, remote);
-	out = state_create(table);
-	*out = *local;
-	return out;
+	return plan.outcome == MERGE_IGNORED ? unconstify(RowState *, local) : merged_state(table, rel, &plan, local, remote);
 }
 
 /* --- conflicts --- */

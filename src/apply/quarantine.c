@@ -60,17 +60,6 @@ readable_value(const WireColumn *col, const WireValue *v)
 	return text;
 }
 
-static JsonbValue
-json_string(const char *s)
-{
-	JsonbValue	v;
-
-	v.type = jbvString;
-	v.val.string.len = strlen(s);
-	v.val.string.val = unconstify(char *, s);
-	return v;
-}
-
 /* the key columns or the others as a jsonb object of strings */
 static Datum
 readable_row(const RelationMap *map, const WireRow *row, bool want_key)
@@ -83,7 +72,7 @@ readable_row(const RelationMap *map, const WireRow *row, bool want_key)
 	{
 		const WireColumn *col = &map->wire.cols[c];
 		const WireValue *v = &row->values[c];
-		JsonbValue	name = json_string(col->name);
+		JsonbValue	name = state_json_string(col->name);
 		JsonbValue	value;
 		char	   *text;
 
@@ -92,7 +81,7 @@ readable_row(const RelationMap *map, const WireRow *row, bool want_key)
 			continue;
 		text = v->kind == WIRE_NULL ? NULL : readable_value(col, v);
 		if (text)
-			value = json_string(text);
+			value = state_json_string(text);
 		else
 			value.type = jbvNull;
 		pushJsonbValue(&ps, WJB_KEY, &name);

@@ -64,22 +64,6 @@ deform(HeapTuple tuple, TupleDesc desc)
 	return row;
 }
 
-static RowState *
-state_of_row(const FerryTable *table, const Row *row)
-{
-	RowState   *s = state_create(table);
-
-	for (int i = 0; i < table->natts; i++)
-	{
-		if (table->column_ids[i] == 0)
-			continue;
-		s->kinds[i] = VALUE_HERE;
-		s->values[i] = row->values[i];
-		s->nulls[i] = row->nulls[i];
-	}
-	return s;
-}
-
 static void
 key_of_row(const FerryTable *table, const Row *row, Datum *key)
 {
@@ -166,7 +150,7 @@ bury(const FerryTable *table, const Row *row, const Version *old)
 
 	version_write(old, node_stamp(), NULL, 0, table->plain_ids, table->nplain,
 				  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, false, &version);
-	tombstone_put(table, tombstone_from_row(table, state_of_row(table, row), &version), NULL);
+	tombstone_put(table, tombstone_from_row(table, state_from_values(table, row->values, row->nulls), &version), NULL);
 }
 
 static HeapTuple

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * frames.c
- *		ferry._delta_frames(tables): whole tables as frames: rows, tombstones
- *		and quarantined states, under one snapshot.
+ *		ferry._delta_frames(tables): whole tables as frames: rows and
+ *		tombstones, under one snapshot.
  *
  * A frame holds relation messages and rows until it is DELTA_FRAME_BYTES long.
  * Merging is idempotent, so that nothing needs to be agreed upon with the live
@@ -49,7 +49,6 @@ typedef struct DeltaScan
 	List	   *sources;		/* still to be read */
 	Relation	rel;
 	Relation	owner_rel;
-	FerryTable	table;
 	RelationEncoder *encoder;
 	MemoryContext rel_cxt;		/* of the encoder */
 	MemoryContext row_cxt;
@@ -179,7 +178,6 @@ open_source(DeltaScan *d)
 			table_close(d->owner_rel, NoLock);
 		d->rel = d->owner_rel = NULL;
 	}
-	d->table = *table;
 	oldcontext = MemoryContextSwitchTo(d->rel_cxt);
 	d->encoder = relation_encoder_create(table, d->owner_rel ? d->owner_rel : d->rel, d->rel_cxt);
 	d->scan = table_beginscan(d->rel, GetActiveSnapshot(), 0, NULL);
@@ -196,7 +194,7 @@ put_row(DeltaScan *d)
 
 	slot_getallattrs(d->slot);
 	if (d->owner_rel)
-		relation_encode_dead(&d->frame, d->encoder, &d->table, d->slot->tts_values, d->slot->tts_isnull);
+		relation_encode_dead(&d->frame, d->encoder, d->slot->tts_values, d->slot->tts_isnull);
 	else
 		relation_encode_alive(&d->frame, d->encoder, d->slot->tts_values, d->slot->tts_isnull, true);
 	MemoryContextSwitchTo(oldcontext);

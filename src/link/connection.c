@@ -22,7 +22,7 @@
 #include "link/connection.h"
 #include "node/node.h"
 
-#define CONNECT_TIMEOUT_S "10"
+#define CONNECT_TIMEOUT_S 10
 #define SESSION_OPTIONS \
 	"-c search_path= -c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC " \
 	"-c extra_float_digits=3 -c bytea_output=hex -c statement_timeout=0 -c lock_timeout=0 " \
@@ -71,22 +71,21 @@ connection_wait(PGconn *conn, long timeout_ms)
 }
 
 PGconn *
-connection_open(const char *dsn, bool replication)
+connection_open(const char *dsn)
 {
 	const char *keys[8];
 	const char *values[8];
 	int			n = 0;
 	PGconn	   *conn;
-	TimestampTz limit = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 10000);
+	TimestampTz limit = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_TIMEOUT_S * 1000);
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 
 	keys[n] = "dbname", values[n++] = dsn;
-	if (replication)
-		keys[n] = "replication", values[n++] = "database";
+	keys[n] = "replication", values[n++] = "database";
 	keys[n] = "application_name", values[n++] = node_name();
 	keys[n] = "client_encoding", values[n++] = GetDatabaseEncodingName();
 	keys[n] = "options", values[n++] = SESSION_OPTIONS;
-	keys[n] = "connect_timeout", values[n++] = CONNECT_TIMEOUT_S;
+	keys[n] = "connect_timeout", values[n++] = CppAsString2(CONNECT_TIMEOUT_S);
 	keys[n] = NULL, values[n] = NULL;
 
 	conn = PQconnectStartParams(keys, values, 1);

@@ -20,11 +20,11 @@ typedef struct PeerHello
 } PeerHello;
 
 /*
- * Connect, with session settings pinned; replication: as a logical walsender,
- * which takes SQL as well.  Raises class 08 if the peer cannot be reached.
+ * Connect, with session settings pinned, as a logical walsender, which takes SQL
+ * as well.  Raises class 08 if the peer cannot be reached.
  * Close by PQfinish.
  */
-extern PGconn *connection_open(const char *dsn, bool replication);
+extern PGconn *connection_open(const char *dsn);
 
 /* run SQL; raises what the peer raised, with its SQLSTATE; PQclear the result */
 extern PGresult *connection_query(PGconn *conn, const char *sql, ExecStatusType expected);

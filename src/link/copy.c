@@ -29,9 +29,8 @@
 
 #define COPY_SIGNATURE_BYTES 19
 
-/* our tables that were not copied from the peer: {schema, name, ...} as a literal, NULL if none */
-static char *
-due_here(const char *peer)
+char *
+copy_due(const char *peer)
 {
 	Oid			types[1] = {NAMEOID};
 	Datum		args[1] = {CStringGetDatum(peer)};
@@ -58,12 +57,6 @@ due_here(const char *peer)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
 	return list;
-}
-
-bool
-copy_is_due(const char *peer)
-{
-	return due_here(peer) != NULL;
 }
 
 /* of those, what the peer has under ferry too */
@@ -93,12 +86,7 @@ record_copies(const char *peer, const char *list)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	SPI_execute_with_args("INSERT INTO ferry.copied_table (peer, relid) "
-						  "SELECT $1, c.oid FROM ROWS FROM (pg_catalog.unnest($2::text[])) WITH ORDINALITY AS s(name, i) "
-						  "JOIN ROWS FROM (pg_catalog.unnest($2::text[])) WITH ORDINALITY AS t(name, i) ON t.i = s.i + 1 AND s.i % 2 = 1 "
-						  "JOIN pg_catalog.pg_namespace n ON n.nspname = s.name "
-						  "JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.name "
-						  "JOIN ferry.registered_table r ON r.relid = c.oid "
-						  "ON CONFLICT DO NOTHING",
+						  "SELECT $1, relid FROM ferry._registered($2::pg_catalog.text[]) ON CONFLICT DO NOTHING",
 						  2, types, args, NULL, false, 0);
 	SPI_finish();
 	PopActiveSnapshot();
@@ -151,7 +139,7 @@ take_message(ApplyStream *s, const char *data, int len, bool *header_seen)
 }
 
 static void
-copy_tables(PGconn *conn, const char *peer, NodeId peer_id, bool careful, const char *list)
+copy_states(PGconn *conn, const char *peer, NodeId peer_id, bool careful, const char *list)
 {
 	ApplyStream *s = apply_stream_create(peer, peer_id, careful);
 	StringInfoData sql;
@@ -192,16 +180,13 @@ copy_tables(PGconn *conn, const char *peer, NodeId peer_id, bool careful, const 
 	}
 }
 
-bool
-copy_due_tables(PGconn *conn, const char *peer, NodeId peer_id, bool careful)
+void
+copy_tables(PGconn *conn, const char *peer, NodeId peer_id, bool careful, const char *due)
 {
-	char	   *list = due_here(peer);
+	char	   *list = due_there(conn, due);
 
-	if (list)
-		list = due_there(conn, list);
 	if (list == NULL)
-		return false;
-	copy_tables(conn, peer, peer_id, careful, list);
+		return;
+	copy_states(conn, peer, peer_id, careful, list);
 	record_copies(peer, list);
-	return true;
 }

@@ -11,13 +11,15 @@
 #include "libpq-fe.h"
 
 /*
- * Copy every table that is under ferry on both sides and was not copied from
- * this peer yet, and put that on record.  Several local transactions; may be
- * interrupted and done again.  Returns false if nothing was due.
+ * Tables under ferry here that were not copied from this peer yet, as the text
+ * of an array {schema, name, ...}; NULL if there are none.
  */
-extern bool copy_due_tables(PGconn *conn, const char *peer, NodeId peer_id, bool careful);
+extern char *copy_due(const char *peer);
 
-/* is there such a table, as far as this side knows? */
-extern bool copy_is_due(const char *peer);
+/*
+ * Copy those of them that the peer has under ferry too, and put that on record.
+ * Several local transactions; may be interrupted and done again.
+ */
+extern void copy_tables(PGconn *conn, const char *peer, NodeId peer_id, bool careful, const char *due);
 
 #endif							/* FERRY_LINK_COPY_H */

@@ -31,6 +31,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "link/background.h"
 #include "link/link.h"
 #include "node/node.h"
 
@@ -53,7 +54,7 @@ static HTAB *supervised = NULL;
 static void
 forget_launcher(int code, Datum arg)
 {
-	link_set_launcher(NULL);
+	node_set_launcher(NULL);
 }
 
 /* mark the databases that are nodes */
@@ -101,34 +102,6 @@ read_labels(void)
 	CommitTransactionCommand();
 }
 
-static void
-start_supervisor(Supervised *s)
-{
-	static bool complained = false;
-	BackgroundWorker worker = {0};
-
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	worker.bgw_main_arg = ObjectIdGetDatum(s->dboid);
-	worker.bgw_notify_pid = MyProcPid;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "ferry");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "ferry_supervisor_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "ferry supervisor for database %u", s->dboid);
-	snprintf(worker.bgw_type, BGW_MAXLEN, "ferry supervisor");
-	s->started_at = GetCurrentTimestamp();
-	if (!RegisterDynamicBackgroundWorker(&worker, &s->handle))
-	{
-		s->handle = NULL;
-		if (!complained)
-			ereport(WARNING,
-					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					 errmsg("out of background worker slots for ferry"),
-					 errhint("Increase max_worker_processes and restart the server.")));
-		complained = true;
-	}
-}
-
 /* start what is due; a supervisor that ends soon after its start waits longer each time */
 static void
 tend(void)
@@ -157,7 +130,10 @@ tend(void)
 			hash_search(supervised, &s->dboid, HASH_REMOVE, NULL);
 		}
 		else if (s->wanted && s->handle == NULL && now >= s->next_start)
-			start_supervisor(s);
+		{
+			s->started_at = now;
+			s->handle = background_start(s->dboid, "supervisor", "", "ferry_supervisor_main");
+		}
 	}
 }
 
@@ -172,7 +148,7 @@ ferry_launcher_main(Datum arg)
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	pgstat_report_appname("ferry launcher");
 	before_shmem_exit(forget_launcher, (Datum) 0);
-	link_set_launcher(MyLatch);
+	node_set_launcher(MyLatch);
 
 	ctl.keysize = sizeof(Oid);
 	ctl.entrysize = sizeof(Supervised);
@@ -199,14 +175,9 @@ ferry_launcher_main(Datum arg)
 void
 link_register_launcher(void)
 {
-	BackgroundWorker worker = {0};
+	BackgroundWorker worker;
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	background_describe(&worker, "launcher", "", "ferry_launcher_main");
 	worker.bgw_restart_time = 5;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "ferry");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "ferry_launcher_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "ferry launcher");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "ferry launcher");
 	RegisterBackgroundWorker(&worker);
 }

@@ -11,7 +11,6 @@
 #include "access/xlogdefs.h"
 #include "core/version.h"
 #include "datatype/timestamp.h"
-#include "storage/latch.h"
 #include "storage/spin.h"
 
 typedef enum LinkState
@@ -37,7 +36,6 @@ typedef struct LinkShared
 	NodeId		peer_id;
 	LinkState	state;
 	pid_t		pid;
-	Latch	   *latch;			/* of the worker, to wake it */
 	XLogRecPtr	received_lsn;	/* end of what has arrived */
 	XLogRecPtr	applied_lsn;	/* end of the last remote transaction committed here */
 	XLogRecPtr	flushed_lsn;	/* the same, durable here */
@@ -81,13 +79,7 @@ extern PGDLLEXPORT void ferry_supervisor_main(Datum arg);
 extern PGDLLEXPORT void ferry_link_main(Datum arg);
 extern void link_register_launcher(void);	/* from _PG_init */
 
-/* tell the launcher that a database became a node (at commit) */
-extern void link_wake_launcher(void);
-
 /* a peer has just connected to us: its link here may retry now */
 extern void link_wake_peer(NodeId peer);
-
-/* shared.c, for launcher.c: whom link_wake_launcher wakes */
-extern void link_set_launcher(Latch *latch);
 
 #endif							/* FERRY_LINK_LINK_H */

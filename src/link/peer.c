@@ -75,7 +75,7 @@ ferry_probe_peer(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	(void) node_current();
-	conn = connection_open(dsn, true);
+	conn = connection_open(dsn);
 	PG_TRY();
 	{
 		connection_hello(conn, &hello);
@@ -138,7 +138,7 @@ ferry_forget_peer(PG_FUNCTION_ARGS)
 	stop_worker(name);
 	PG_TRY();
 	{
-		conn = connection_open(dsn, true);
+		conn = connection_open(dsn);
 	}
 	PG_CATCH();
 	{

@@ -30,19 +30,29 @@ CREATE FUNCTION ferry._hello(protocol int, caller_id bigint, caller name,
 
 COMMENT ON FUNCTION ferry._hello(int, bigint, name) IS 'internal: what this node is, for a peer that connects';
 
-CREATE FUNCTION ferry._known_tables(names text[]) RETURNS text[]
+CREATE FUNCTION ferry._registered(names text[], OUT relid oid, OUT schema text, OUT name text) RETURNS SETOF record
 	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
-	SELECT array_agg(x ORDER BY s.i, v.j)
+	SELECT r.relid, s.name, t.name
 	FROM unnest(names) WITH ORDINALITY AS s(name, i)
 		JOIN unnest(names) WITH ORDINALITY AS t(name, i) ON t.i = s.i + 1 AND s.i % 2 = 1
 		JOIN pg_namespace n ON n.nspname = s.name
 		JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name
 		JOIN ferry.registered_table r ON r.relid = c.oid
-		CROSS JOIN LATERAL (VALUES (1, s.name), (2, t.name)) AS v(j, x);
+	ORDER BY s.i;
 	END;
-COMMENT ON FUNCTION ferry._known_tables(text[]) IS 'internal: those of {schema, name, ...} that are under ferry here';
+COMMENT ON FUNCTION ferry._registered(text[]) IS 'internal: those of {schema, name, ...} that are under ferry here';
+
+CREATE FUNCTION ferry._known_tables(names text[]) RETURNS text[]
+	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	SELECT array_agg(x)
+	FROM ferry._registered(names) r
+		CROSS JOIN LATERAL unnest(ARRAY[r.schema, r.name]) AS v(x);
+	END;
+COMMENT ON FUNCTION ferry._known_tables(text[]) IS 'internal: those of {schema, name, ...} that are under ferry here, as such a list';
 
 CREATE FUNCTION ferry._probe_peer(dsn text, OUT node_id bigint, OUT name name)
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE

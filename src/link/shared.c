@@ -10,7 +10,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
@@ -22,12 +21,10 @@
 typedef struct LinkArray
 {
 	LWLock	   *lock;
-	Latch	   *launcher;
 	LinkShared	links[FLEXIBLE_ARRAY_MEMBER];
 } LinkArray;
 
 static LinkArray *array = NULL;
-static bool wake_pending = false;
 
 static const char *const state_names[] = {
 	[LINK_STOPPED] = "stopped",
@@ -126,43 +123,6 @@ link_shared_release(LinkShared *link)
 	LWLockAcquire(array->lock, LW_EXCLUSIVE);
 	link->dboid = InvalidOid;
 	LWLockRelease(array->lock);
-}
-
-/* --- waking --- */
-
-void
-link_set_launcher(Latch *latch)
-{
-	LWLockAcquire(array->lock, LW_EXCLUSIVE);
-	array->launcher = latch;
-	LWLockRelease(array->lock);
-}
-
-static void
-wake_at_commit(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_ABORT)
-		wake_pending = false;
-	if (event != XACT_EVENT_COMMIT || !wake_pending)
-		return;
-	wake_pending = false;
-	LWLockAcquire(array->lock, LW_SHARED);
-	if (array->launcher)
-		SetLatch(array->launcher);
-	LWLockRelease(array->lock);
-}
-
-void
-link_wake_launcher(void)
-{
-	static bool registered = false;
-
-	if (!registered)
-	{
-		RegisterXactCallback(wake_at_commit, NULL);
-		registered = true;
-	}
-	wake_pending = (array != NULL);
 }
 
 void

@@ -30,6 +30,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "link/background.h"
 #include "link/link.h"
 #include "node/node.h"
 
@@ -115,22 +116,9 @@ read_config(void)
 static void
 start_worker(Wanted *w)
 {
-	static bool complained = false;
-	BackgroundWorker worker = {0};
-
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
-	worker.bgw_notify_pid = MyProcPid;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "ferry");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "ferry_link_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "ferry link from %s", w->peer);
-	snprintf(worker.bgw_type, BGW_MAXLEN, "ferry link");
-	memcpy(worker.bgw_extra, w->peer, NAMEDATALEN);
-	if (RegisterDynamicBackgroundWorker(&worker, &w->handle))
+	w->handle = background_start(MyDatabaseId, "link", w->peer, "ferry_link_main");
+	if (w->handle)
 		return;
-	w->handle = NULL;
 	SpinLockAcquire(&w->link->mutex);
 	w->link->state = LINK_HELD;
 	strlcpy(w->link->error, "out of background worker slots: increase max_worker_processes and restart the server",
@@ -138,12 +126,6 @@ start_worker(Wanted *w)
 	w->link->error_at = GetCurrentTimestamp();
 	w->link->next_retry = TimestampTzPlusMilliseconds(w->link->error_at, 10 * ferry_retry_max_ms);
 	SpinLockRelease(&w->link->mutex);
-	if (!complained)
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("out of background worker slots for ferry"),
-				 errhint("Increase max_worker_processes and restart the server.")));
-	complained = true;
 }
 
 static void
@@ -188,11 +170,23 @@ tend_link(Wanted *w)
 	return LOOK_EVERY_MS;
 }
 
+/* take the configuration if it is another one than was seen; ends the process if this is no node */
+static void
+follow_config(uint32 *seen)
+{
+	uint32		generation = pg_atomic_read_u32(&node_current()->config_generation);
+
+	if (generation == *seen)
+		return;
+	if (!read_config())
+		proc_exit(0);
+	*seen = generation;
+}
+
 void
 ferry_supervisor_main(Datum arg)
 {
-	uint32		seen = 0;
-	bool		first = true;
+	uint32		seen;
 	TimestampTz clock_due = 0;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -202,6 +196,12 @@ ferry_supervisor_main(Datum arg)
 	(void) set_config_option("search_path", "", PGC_SUSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
 	pgstat_report_appname("ferry supervisor");
 	before_shmem_exit(forget_supervisor, (Datum) 0);
+
+	/* only after the first look there is an entry to note ourselves in; look again then */
+	if (!read_config())
+		proc_exit(0);
+	node_set_supervisor(MyLatch);
+	seen = pg_atomic_read_u32(&node_current()->config_generation) - 1;
 
 	for (;;)
 	{
@@ -214,20 +214,7 @@ ferry_supervisor_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (first || pg_atomic_read_u32(&node_current()->config_generation) != seen)
-		{
-			if (!first)
-				seen = pg_atomic_read_u32(&node_current()->config_generation);
-			if (!read_config())
-				proc_exit(0);
-			if (first)
-			{
-				node_set_supervisor(MyLatch);
-				seen = pg_atomic_read_u32(&node_current()->config_generation);
-				first = false;
-				continue;
-			}
-		}
+		follow_config(&seen);
 		if (GetCurrentTimestamp() >= clock_due)
 		{
 			node_clock_keep_ahead();

@@ -110,7 +110,6 @@ detach(int code, Datum arg)
 {
 	SpinLockAcquire(&me.link->mutex);
 	me.link->pid = 0;
-	me.link->latch = NULL;
 	if (me.link->state != LINK_WAITING && me.link->state != LINK_HELD)
 		me.link->state = LINK_STOPPED;
 	SpinLockRelease(&me.link->mutex);
@@ -184,11 +183,7 @@ connect_to_peer(void)
 	PeerHello	hello;
 
 	set_state(LINK_CONNECTING);
-	StartTransactionCommand();
-	(void) node_current();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(TopMemoryContext);
-	me.conn = connection_open(me.dsn, true);
+	me.conn = connection_open(me.dsn);
 	connection_hello(me.conn, &hello);
 	if (hello.id != me.peer_id)
 		ereport(ERROR,
@@ -381,7 +376,7 @@ must_restart(uint32 generation)
 	if (p->table_added)
 	{
 		p->table_added = false;
-		if (copy_is_due(me.peer))
+		if (copy_due(me.peer) != NULL)
 		{
 			/* or the next stream would begin before this news and end by it again */
 			XLogFlush(progress_commit(p->end_lsn));
@@ -536,6 +531,7 @@ run(void)
 	uint32		generation;
 	bool		careful;
 	XLogRecPtr	start;
+	char	   *due;
 
 	if (!read_peer())
 		return;
@@ -547,11 +543,12 @@ run(void)
 
 	connect_to_peer();
 	start = progress_begin(me.conn, me.peer, me.peer_id);
-	if (copy_is_due(me.peer))
+	due = copy_due(me.peer);
+	if (due)
 	{
 		set_state(LINK_COPYING);
 		me.applying = true;
-		(void) copy_due_tables(me.conn, me.peer, me.peer_id, careful);
+		copy_tables(me.conn, me.peer, me.peer_id, careful, due);
 		me.applying = false;
 	}
 	start_streaming(start, careful);
@@ -575,7 +572,6 @@ ferry_link_main(Datum arg)
 	before_shmem_exit(detach, (Datum) 0);
 	SpinLockAcquire(&me.link->mutex);
 	me.link->pid = MyProcPid;
-	me.link->latch = MyLatch;
 	SpinLockRelease(&me.link->mutex);
 
 	cxt = MemoryContextSwitchTo(TopMemoryContext);

@@ -23,7 +23,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-#include "link/link.h"
 #include "node/identity.h"
 #include "node/node.h"
 
@@ -119,8 +118,7 @@ ferry_create_node(PG_FUNCTION_ARGS)
 						  3, types, args, NULL, false, 0);
 	SPI_finish();
 	node_set_label("node");
-	node_config_changed();
-	link_wake_launcher();
+	node_list_changed();
 	PG_RETURN_INT64(id);
 }
 
@@ -151,7 +149,6 @@ Datum
 ferry_unmark(PG_FUNCTION_ARGS)
 {
 	node_set_label(NULL);
-	node_config_changed();
-	link_wake_launcher();
+	node_list_changed();
 	PG_RETURN_VOID();
 }

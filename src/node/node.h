@@ -23,8 +23,7 @@ typedef struct NodeShared
 	pg_atomic_uint64 clock;		/* last stamp given or seen */
 	pg_atomic_uint64 high_water;	/* on disk; no stamp beyond it may be used */
 	pg_atomic_uint32 config_generation; /* bumped when peers or tables change */
-	pid_t		supervisor_pid; /* 0 if none runs */
-	struct Latch *supervisor_latch;
+	struct Latch *supervisor_latch; /* NULL if none runs */
 } NodeShared;
 
 /* settings (defined in ferry.c) */
@@ -72,8 +71,12 @@ extern void node_config_changed(void);
 /* now: something of this database's is due */
 extern void node_wake_supervisor(void);
 
-/* in the supervisor: who it is, and (NULL) that it is gone */
+/* after commit: tell the launcher that this database became a node or is none any more */
+extern void node_list_changed(void);
+
+/* in supervisor and launcher: who it is, and (NULL) that it is gone */
 extern void node_set_supervisor(struct Latch *latch);
+extern void node_set_launcher(struct Latch *latch);
 
 /* supervisor duty, every few seconds: keep the high-water mark ahead */
 extern void node_clock_keep_ahead(void);

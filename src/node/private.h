@@ -10,10 +10,14 @@
 typedef struct NodeArray
 {
 	LWLock	   *lock;
+	struct Latch *launcher;
 	NodeShared	nodes[FLEXIBLE_ARRAY_MEMBER];
 } NodeArray;
 
 extern NodeArray *node_array;	/* NULL if ferry is not preloaded */
+
+/* this backend's node, if it is one, has another configuration; takes no lock and reads nothing */
+extern void node_bump_generation(void);
 
 /* read the high-water mark of a database's clock into its entry; lock held */
 extern void node_clock_load(NodeShared *node, Oid dboid);

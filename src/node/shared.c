@@ -128,7 +128,6 @@ attach(NodeId id)
 	if (entry == NULL && free_entry != NULL)
 	{
 		entry = free_entry;
-		entry->supervisor_pid = 0;
 		entry->supervisor_latch = NULL;
 		node_clock_load(entry, MyDatabaseId);
 		entry->dboid = MyDatabaseId;
@@ -235,64 +234,9 @@ node_origin_name(char *buf, NodeId here, NodeId peer)
 	snprintf(buf, NAMEDATALEN, "ferry_%08x_%08x", here, peer);
 }
 
-/* --- telling the supervisor --- */
-
 void
-node_wake_supervisor(void)
+node_bump_generation(void)
 {
-	if (node_array == NULL)
-		return;
-	LWLockAcquire(node_array->lock, LW_SHARED);
-	for (int i = 0; i < ferry_max_nodes; i++)
-	{
-		NodeShared *n = &node_array->nodes[i];
-
-		if (n->dboid == MyDatabaseId && n->supervisor_pid != 0 && n->supervisor_latch)
-			SetLatch(n->supervisor_latch);
-	}
-	LWLockRelease(node_array->lock);
-}
-
-void
-node_set_supervisor(struct Latch *latch)
-{
-	NodeShared *node = mine;
-
-	if (node == NULL)
-		return;
-	LWLockAcquire(node_array->lock, LW_EXCLUSIVE);
-	node->supervisor_pid = latch ? MyProcPid : 0;
-	node->supervisor_latch = latch;
-	LWLockRelease(node_array->lock);
-}
-
-static bool change_pending = false;
-
-static void
-tell_at_commit(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_ABORT)
-		change_pending = false;
-	if (event != XACT_EVENT_COMMIT || !change_pending)
-		return;
-	change_pending = false;
 	if (mine)
-	{
 		pg_atomic_fetch_add_u32(&mine->config_generation, 1);
-		node_wake_supervisor();
-	}
-}
-
-void
-node_config_changed(void)
-{
-	static bool registered = false;
-
-	if (!registered)
-	{
-		RegisterXactCallback(tell_at_commit, NULL);
-		registered = true;
-	}
-	(void) node_current_or_null();
-	change_pending = true;
 }

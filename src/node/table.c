@@ -200,7 +200,6 @@ fill_key(FerryTable *t, Relation rel, Relation root)
 	Oid			root_key = RelationGetPrimaryKeyIndex(root COMPAT_PK_ARG);
 	Relation	index;
 
-	t->key_index = rel == root ? root_key : RelationGetPrimaryKeyIndex(rel COMPAT_PK_ARG);
 	if (!OidIsValid(root_key))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

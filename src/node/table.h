@@ -34,7 +34,6 @@ typedef struct FerryTable
 	int			natts;			/* of this relation, dropped ones included */
 	int			nkeys;
 	AttrNumber *key_attnos;		/* of this relation, in key order */
-	Oid			key_index;		/* primary key index of this relation (InvalidOid: partitioned) */
 	int			nplain;			/* live columns that are neither key, version nor generated */
 	AttrNumber *plain_attnos;	/* sorted by column id */
 	uint16	   *plain_ids;		/* column ids, sorted */

@@ -206,7 +206,7 @@ put_row(PluginData *data, ReorderBufferTXN *txn, SentRelation *r, HeapTuple tupl
 {
 	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
 	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
-	int			version_attno = r->kind == SENT_ROWS ? r->table.version_attno : r->table.nkeys + 1;
+	int			version_attno = r->version_attno;
 
 	heap_deform_tuple(tuple, desc, values, nulls);
 	if (nulls[version_attno - 1])
@@ -224,7 +224,7 @@ put_row(PluginData *data, ReorderBufferTXN *txn, SentRelation *r, HeapTuple tupl
 	if (r->kind == SENT_ROWS)
 		relation_encode_alive(&data->frame, r->encoder, values, nulls, false);
 	else
-		relation_encode_dead(&data->frame, r->encoder, &r->table, values, nulls);
+		relation_encode_dead(&data->frame, r->encoder, values, nulls);
 }
 
 static void

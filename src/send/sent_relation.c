@@ -31,7 +31,7 @@ invalidate(Datum arg, Oid relid)
 		return;
 	hash_seq_init(&seq, relations);
 	while ((r = hash_seq_search(&seq)) != NULL)
-		if (!OidIsValid(relid) || r->relid == relid || r->table.rootid == relid)
+		if (!OidIsValid(relid) || r->relid == relid || r->rootid == relid)
 			r->valid = false;
 }
 
@@ -63,21 +63,12 @@ sent_relations_start(MemoryContext cxt)
 	relations = hash_create("ferry sent relations", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-/* the arrays of a cached entry live as long as the cache likes: copy what we use */
-static void
-copy_table(FerryTable *dst, const FerryTable *src)
-{
-	*dst = *src;
-	dst->plain_attnos = dst->id_attnos = NULL;
-	dst->plain_ids = dst->column_ids = NULL;
-	dst->key_attnos = NULL;
-}
-
 static void
 describe(SentRelation *r, const FerryTable *table, Relation rel, SentKind kind)
 {
 	r->kind = kind;
-	copy_table(&r->table, table);
+	r->rootid = table->rootid;
+	r->version_attno = kind == SENT_ROWS ? table->version_attno : table->nkeys + 1;
 	r->encoder = relation_encoder_create(table, rel, r->cxt);
 }
 

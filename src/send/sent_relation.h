@@ -26,7 +26,8 @@ typedef struct SentRelation
 	bool		described;		/* its 'R' message has been sent */
 	SentKind	kind;
 	MemoryContext cxt;			/* of the encoder */
-	FerryTable	table;			/* of tombstones: the table that they belong to */
+	Oid			rootid;			/* the table under ferry */
+	AttrNumber	version_attno;	/* where rows of this relation have their version */
 	RelationEncoder *encoder;
 } SentRelation;
 

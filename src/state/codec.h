@@ -37,8 +37,7 @@ typedef struct ValueDecoder
 	int16		typlen;
 	bool		typbyval;
 	Oid			recv_ioparam,
-				in_ioparam,
-				sender_ioparam;
+				in_ioparam;
 	FmgrInfo	recv;			/* sender type's receive */
 	FmgrInfo	sender_out;		/* sender type's output, for the detour */
 	FmgrInfo	in;				/* our type's input */
@@ -81,7 +80,7 @@ extern void relation_encode_alive(WireWriter *w, RelationEncoder *e,
 								  Datum *values, bool *nulls, bool send_toast);
 
 /* one tombstone row (see tombstone.h for its layout) as a 'D' message */
-extern void relation_encode_dead(WireWriter *w, RelationEncoder *e, const FerryTable *table,
+extern void relation_encode_dead(WireWriter *w, RelationEncoder *e,
 								 Datum *tomb_values, bool *tomb_nulls);
 
 #endif							/* FERRY_STATE_CODEC_H */

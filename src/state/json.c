@@ -31,8 +31,8 @@
 /* digits that a double keeps */
 #define SAFE_DIGITS 15
 
-static JsonbValue
-string_value(const char *s)
+JsonbValue
+state_json_string(const char *s)
 {
 	JsonbValue	v;
 
@@ -45,7 +45,7 @@ string_value(const char *s)
 static void
 push_key(JsonbParseState **ps, const char *name)
 {
-	JsonbValue	key = string_value(name);
+	JsonbValue	key = state_json_string(name);
 
 	pushJsonbValue(ps, WJB_KEY, &key);
 }
@@ -53,7 +53,7 @@ push_key(JsonbParseState **ps, const char *name)
 static void
 push_string(JsonbParseState **ps, JsonbIteratorToken token, const char *s)
 {
-	JsonbValue	v = string_value(s);
+	JsonbValue	v = state_json_string(s);
 
 	pushJsonbValue(ps, token, &v);
 }
@@ -87,7 +87,7 @@ protect_number(JsonbValue *v, Oid typid)
 	for (char *p = text; *p; p++)
 		digits += (*p >= '0' && *p <= '9');
 	if (digits > SAFE_DIGITS)
-		*v = string_value(text);
+		*v = state_json_string(text);
 }
 
 /* the whole row as the server writes it in JSON */

@@ -105,8 +105,7 @@ put_from_image(WireWriter *w, const uint8_t *image, size_t len, uint16 id)
 }
 
 void
-relation_encode_dead(WireWriter *w, RelationEncoder *e, const FerryTable *table,
-					 Datum *values, bool *nulls)
+relation_encode_dead(WireWriter *w, RelationEncoder *e, Datum *values, bool *nulls)
 {
 	int			nkeys = e->nkeys;
 	struct varlena *version = PG_DETOAST_DATUM_PACKED(values[nkeys]);

@@ -22,20 +22,29 @@ state_create(const FerryTable *table)
 }
 
 RowState *
-state_from_slot(const FerryTable *table, TupleTableSlot *slot)
+state_from_values(const FerryTable *table, const Datum *values, const bool *nulls)
 {
 	RowState   *s = state_create(table);
 
-	slot_getallattrs(slot);
 	s->alive = true;
 	for (int i = 0; i < table->natts; i++)
 	{
 		if (table->column_ids[i] == 0)
 			continue;
 		s->kinds[i] = VALUE_HERE;
-		s->values[i] = slot->tts_values[i];
-		s->nulls[i] = slot->tts_isnull[i];
+		s->values[i] = values[i];
+		s->nulls[i] = nulls[i];
 	}
+	return s;
+}
+
+RowState *
+state_from_slot(const FerryTable *table, TupleTableSlot *slot)
+{
+	RowState   *s;
+
+	slot_getallattrs(slot);
+	s = state_from_values(table, slot->tts_values, slot->tts_isnull);
 	state_version_read(slot->tts_values[table->version_attno - 1], &s->version);
 	return s;
 }

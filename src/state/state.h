@@ -12,6 +12,7 @@
 #include "core/wire.h"
 #include "executor/tuptable.h"
 #include "node/table.h"
+#include "utils/jsonb.h"
 
 typedef enum ValueKind
 {
@@ -37,6 +38,9 @@ extern RowState *state_create(const FerryTable *table);
 extern Datum state_version_datum(const Version *v);
 extern void state_version_read(Datum d, Version *v);	/* raises ERRCODE_DATA_CORRUPTED */
 
+/* of a live row, its version still to be set; by-reference values are not copied */
+extern RowState *state_from_values(const FerryTable *table, const Datum *values, const bool *nulls);
+
 /* the state of a live row; values point into the slot, which must stay */
 extern RowState *state_from_slot(const FerryTable *table, TupleTableSlot *slot);
 
@@ -44,6 +48,9 @@ extern RowState *state_from_slot(const FerryTable *table, TupleTableSlot *slot);
 extern Datum state_key_to_jsonb(const FerryTable *table, Relation rel, const RowState *s);
 extern Datum state_row_to_jsonb(const FerryTable *table, Relation rel, const RowState *s);
 extern Datum state_to_jsonb(const FerryTable *table, Relation rel, const RowState *s);
+
+/* a jsonb string that points to s */
+extern JsonbValue state_json_string(const char *s);
 
 /* parse and check a state in jsonb; raises ERRCODE_INVALID_PARAMETER_VALUE and the like */
 extern RowState *state_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb);
