@@ -61,24 +61,31 @@ run_tap() {
 		perl "$1")
 }
 
-# the SQL of sql/ against expected/, in a server that preloads ferry; prints TAP
-run_regress() {
-	local data=$work/regress status=0 port=${REGRESS_PORT:-57432}
+# start_server DATA PORT [SETTINGS]: a new server that preloads ferry, its socket in $work
+start_server() {
+	local data=$1
 	as_user "$PG_BIN/initdb" -D "$data" -A trust -N -U "$FERRY_USER" --no-locale -E UTF8 >/dev/null || return 1
 	cat >>"$data/postgresql.conf" <<-END
-		port = $port
+		port = $2
 		listen_addresses = ''
 		unix_socket_directories = '$work'
 		wal_level = logical
 		shared_preload_libraries = 'ferry'
-		max_prepared_transactions = 4
-		fsync = off
+		${3:-}
 	END
 	# servers since the minor releases of 2026 want output plugins named
 	if as_user "$PG_BIN/postgres" -D "$data" -C output_plugin_libraries >/dev/null 2>&1; then
 		echo "output_plugin_libraries = 'pgoutput, test_decoding, ferry'" >>"$data/postgresql.conf"
 	fi
-	as_user "$PG_BIN/pg_ctl" -D "$data" -l "$work/log-regress-server" -w start >/dev/null || return 1
+	as_user "$PG_BIN/pg_ctl" -D "$data" -l "$data.log" -w start >/dev/null || { tail "$data.log" >&2; return 1; }
+}
+
+# the SQL of sql/ against expected/, in a server that preloads ferry; prints TAP
+run_regress() {
+	local data=$work/regress status=0 port=${REGRESS_PORT:-57432}
+	start_server "$data" "$port" "
+		max_prepared_transactions = 4
+		fsync = off" || return 1
 	(cd "$work/ferry" && as_user "$PG_PGXS/src/test/regress/pg_regress" --bindir="$PG_BIN" \
 		--host="$work" --port="$port" --user="$FERRY_USER" --dbname=ferry_regression \
 		--inputdir=. --outputdir="$work/ferry" $(cd sql && ls *.sql | sed 's/\.sql$//')) >"$work/log-pg_regress" 2>&1 || status=1

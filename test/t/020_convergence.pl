@@ -20,6 +20,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep time);
 use DBI;
+use FerryNodes;
 
 my $seed = $ENV{SEED} // int(rand(1 << 30));
 my $n_nodes = $ENV{NODES} // 3;
@@ -38,33 +39,10 @@ my @tables = (
 	{ name => 'by_row', mode => 'row' });
 my (@node, @dbh);
 
-sub dsn { my ($i) = @_; return 'host=' . $node[$i]->host . ' port=' . $node[$i]->port . ' dbname=postgres'; }
-
 for my $i (0 .. $n_nodes - 1)
 {
-	my $n = PostgreSQL::Test::Cluster->new("n$i");
-	$n->init(allows_streaming => 'logical');
-	$n->append_conf('postgresql.conf', <<EOC);
-shared_preload_libraries = 'ferry'
-wal_level = logical
-restart_after_crash = on
-max_worker_processes = 32
-max_replication_slots = 16
-max_wal_senders = 16
-max_prepared_transactions = 0
-autovacuum_naptime = 1
-EOC
-	my ($known) = run_command([ 'postgres', '-D', $n->data_dir, '-C', 'output_plugin_libraries' ]);
-	$n->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, ferry'\n")
-	  if defined $known && $known ne '';
-	$n->start;
-	push @node, $n;
-}
-for my $i (0 .. $#node)
-{
-	my $dsn = dsn($i);
-	$node[$i]->safe_psql('postgres', 'CREATE EXTENSION ferry');
-	$node[$i]->safe_psql('postgres', "SELECT ferry.create_node('n$i', '$dsn')");
+	push @node, ferry_cluster("n$i", "autovacuum_naptime = 1\n");
+	ferry_node($node[$i], "n$i");
 	for my $t (@tables)
 	{
 		$node[$i]->safe_psql('postgres', qq{
@@ -87,9 +65,7 @@ for my $i (0 .. $#node)
 	for my $j (0 .. $#node)
 	{
 		next if $i == $j || ($chain && abs($i - $j) != 1);
-		my $dsn = dsn($j);
-		my $forward = $chain ? 'all' : 'local';
-		$node[$i]->safe_psql('postgres', "SELECT ferry.add_peer('n$j', '$dsn', forward => '$forward')");
+		ferry_link($node[$i], $node[$j], "n$j", forward => $chain ? 'all' : 'local');
 	}
 }
 note $chain ? 'topology: chain, forward all' : 'topology: mesh';
