@@ -13,6 +13,11 @@
 #error "ferry needs PostgreSQL 15 or later"
 #endif
 
+/* 18: a function that does not return is marked in front */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* 17: a backend's local transaction id moved */
 #if PG_VERSION_NUM >= 170000
 #define COMPAT_MY_LXID (MyProc->vxid.lxid)

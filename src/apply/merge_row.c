@@ -33,6 +33,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "compat.h"
 #include "apply/conflict.h"
 #include "apply/merge_row.h"
 #include "node/node.h"
@@ -43,7 +44,7 @@
 
 /* --- values --- */
 
-pg_attribute_noreturn() static void
+pg_noreturn static void
 report_missing_value(const FerryTable *table, Relation rel, AttrNumber attno)
 {
 	ereport(ERROR,

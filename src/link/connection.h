@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "compat.h"
 #include "core/version.h"
 #include "libpq-fe.h"
 
@@ -33,7 +34,7 @@ extern PGresult *connection_query(PGconn *conn, const char *sql, ExecStatusType 
 extern void connection_wait(PGconn *conn, long timeout_ms);
 
 /* raise class 08 with what libpq says */
-extern void connection_lost(PGconn *conn) pg_attribute_noreturn();
+pg_noreturn extern void connection_lost(PGconn *conn);
 
 /* introduce ourselves; raises if the peer is no node, is us, or does not fit */
 extern void connection_hello(PGconn *conn, PeerHello *hello);
