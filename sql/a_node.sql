@@ -5,6 +5,11 @@ SELECT ferry.add_table('pg_class');
 SELECT ferry.create_node('Bad Name', 'dbname=x');
 SELECT ferry.create_node('n1', 'dbname=x') > 0 AS created;
 SELECT ferry.create_node('n1', 'dbname=x');
+-- the mark that the launcher finds can be restored by pg_upgrade; ferry labels nothing else
+SECURITY LABEL ON SCHEMA ferry IS 'x';
+SECURITY LABEL FOR ferry ON SCHEMA ferry IS 'x';
+SELECT format('SECURITY LABEL FOR ferry ON DATABASE %I IS %L', current_database(), 'node') \gexec
+SELECT provider, label FROM pg_shseclabel WHERE objoid = (SELECT oid FROM pg_database WHERE datname = current_database());
 CREATE TABLE no_key (a int);
 SELECT ferry.add_table('no_key');
 CREATE TEMP TABLE passing (id int PRIMARY KEY);

@@ -22,7 +22,6 @@
 
 #include "ferry.h"
 #include "link/link.h"
-#include "node/identity.h"
 #include "node/node.h"
 
 PG_MODULE_MAGIC;
@@ -116,7 +115,6 @@ _PG_init(void)
 	previous_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = start_shared_memory;
 
-	node_register_label_provider();
 	capture_install_hooks();
 	link_register_launcher();
 }

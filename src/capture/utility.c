@@ -7,6 +7,8 @@
  * is filled in, before the server reads the statement, with every live column
  * but _ferry and generated ones.
  *
+ * SECURITY LABEL FOR ferry, as restored by pg_upgrade, finds its provider.
+ *
  * DROP EXTENSION ferry first takes the node out of service: the user's tables
  * are left as they were, links end, slots and origins go.
  *
@@ -25,6 +27,7 @@
 #include "utils/rel.h"
 
 #include "ferry.h"
+#include "node/identity.h"
 #include "node/table.h"
 
 static ProcessUtility_hook_type previous_utility = NULL;
@@ -80,6 +83,13 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 {
 	if (IsA(pstmt->utilityStmt, DropStmt) && drops_ferry((DropStmt *) pstmt->utilityStmt))
 		leave();
+	else if (IsA(pstmt->utilityStmt, SecLabelStmt))
+	{
+		char	   *provider = ((SecLabelStmt *) pstmt->utilityStmt)->provider;
+
+		if (provider && strcmp(provider, "ferry") == 0)
+			node_register_label_provider();
+	}
 	else if (IsA(pstmt->utilityStmt, CopyStmt))
 	{
 		CopyStmt   *copy = (CopyStmt *) pstmt->utilityStmt;

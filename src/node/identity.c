@@ -6,7 +6,9 @@
  * That a database is a node must be known to the launcher, which is connected to
  * none.  So it is written where it can read it: a security label of provider
  * "ferry" on the database, in the shared catalog pg_shseclabel, by the same
- * transaction that makes the node.
+ * transaction that makes the node.  The provider is registered when a SECURITY
+ * LABEL statement names it, as those of pg_upgrade and pg_restore do; all others
+ * see a server without providers, as before.
  *
  *-------------------------------------------------------------------------
  */
@@ -48,7 +50,11 @@ check_label(const ObjectAddress *object, const char *label)
 void
 node_register_label_provider(void)
 {
-	register_label_provider("ferry", check_label);
+	static bool registered = false;
+
+	if (!registered)
+		register_label_provider("ferry", check_label);
+	registered = true;
 }
 
 static NodeId
