@@ -21,7 +21,9 @@
 #include "utils/guc.h"
 
 #include "ferry.h"
+#include "apply/birth_check.h"
 #include "link/link.h"
+#include "node/deaths.h"
 #include "node/node.h"
 
 PG_MODULE_MAGIC;
@@ -43,8 +45,8 @@ request_shared_memory(void)
 {
 	if (previous_shmem_request_hook)
 		previous_shmem_request_hook();
-	RequestAddinShmemSpace(add_size(node_shmem_size(), link_shmem_size()));
-	RequestNamedLWLockTranche("ferry", 2);	/* [0] nodes, [1] links */
+	RequestAddinShmemSpace(add_size(add_size(node_shmem_size(), deaths_shmem_size()), link_shmem_size()));
+	RequestNamedLWLockTranche("ferry", 3);	/* [0] nodes, [1] links, [2] deaths */
 }
 
 static void
@@ -53,6 +55,7 @@ start_shared_memory(void)
 	if (previous_shmem_startup_hook)
 		previous_shmem_startup_hook();
 	node_shmem_init();
+	deaths_shmem_init();
 	link_shmem_init();
 }
 
@@ -116,5 +119,6 @@ _PG_init(void)
 	shmem_startup_hook = start_shared_memory;
 
 	capture_install_hooks();
+	birth_check_install();
 	link_register_launcher();
 }

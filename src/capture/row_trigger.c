@@ -30,6 +30,7 @@
 #include "utils/rel.h"
 
 #include "node/node.h"
+#include "state/births.h"
 #include "state/state.h"
 #include "state/tombstone.h"
 
@@ -119,6 +120,13 @@ succeed_tombstone(const FerryTable *table, const Row *row, Version *version)
 	return true;
 }
 
+/* a key enters the table: before its tombstone is looked for */
+static void
+note_birth(const FerryTable *table, TupleDesc desc, const Row *row)
+{
+	births_note(table, key_hash(desc, table->key_attnos, table->nkeys, row->values));
+}
+
 static HeapTuple
 on_insert(const FerryTable *table, HeapTuple tuple, TupleDesc desc)
 {
@@ -126,6 +134,7 @@ on_insert(const FerryTable *table, HeapTuple tuple, TupleDesc desc)
 	int			v = table->version_attno - 1;
 	Version		version;
 
+	note_birth(table, desc, &row);
 	if (succeed_tombstone(table, &row, &version))
 		return with_version(table, tuple, desc, &version);
 	if (is_fresh(row.values[v], row.nulls[v]))
@@ -171,6 +180,7 @@ on_update(const FerryTable *table, HeapTuple oldtuple, HeapTuple newtuple, Tuple
 		if (is_same(&old, &new, i, TupleDescAttr(desc, i)))
 			continue;
 		bury(table, &old, &before);
+		note_birth(table, desc, &new);
 		if (!succeed_tombstone(table, &new, &after))
 			version_init(&after, node_stamp());
 		return with_version(table, newtuple, desc, &after);

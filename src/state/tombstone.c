@@ -28,7 +28,9 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "node/deaths.h"
 #include "state/codec.h"
+#include "state/key_hash.h"
 #include "state/tombstone.h"
 
 bool
@@ -286,6 +288,16 @@ merge_dead(const FerryTable *table, const RowState *here, const RowState *dead)
 	return out;
 }
 
+static uint32
+hash_of_slot(const FerryTable *table, TupleTableSlot *slot)
+{
+	AttrNumber	attnos[INDEX_MAX_KEYS];
+
+	for (int k = 0; k < table->nkeys; k++)
+		attnos[k] = k + 1;
+	return key_hash(slot->tts_tupleDescriptor, attnos, table->nkeys, slot->tts_values);
+}
+
 void
 tombstone_put(const FerryTable *table, const RowState *dead, ItemPointer tid)
 {
@@ -320,6 +332,7 @@ tombstone_put(const FerryTable *table, const RowState *dead, ItemPointer tid)
 		fill_slot(w.slot, table, dead);
 		done = replace(&w, &conflict);
 	}
+	deaths_report(table->tombid, hash_of_slot(table, w.slot), &w.slot->tts_tid);
 	close_writer(&w);
 	CommandCounterIncrement();
 }

@@ -80,17 +80,28 @@ start_server() {
 	as_user "$PG_BIN/pg_ctl" -D "$data" -l "$data.log" -w start >/dev/null || { tail "$data.log" >&2; return 1; }
 }
 
-# the SQL of sql/ against expected/, in a server that preloads ferry; prints TAP
+# what pg_regress (before or since 16) says, as TAP; the differences if there are any
+as_tap() {
+	sed -nE 's/^(test)? *([a-z_0-9]+) +\.\.\. ok.*/ok - \2/p; s/^ok +[0-9]+ +[-+] +([a-z_0-9]+).*/ok - \1/p; s/^(test)? *([a-z_0-9]+) +\.\.\. (FAILED|failed).*/not ok - \2/p; s/^not ok +[0-9]+ +[-+] +([a-z_0-9]+).*/not ok - \1/p' "$1"
+	[ ! -s "$2/regression.diffs" ] || cat "$2/regression.diffs"
+}
+
+# the SQL of sql/ against expected/, and the races of test/isolation, in a server
+# that preloads ferry; prints TAP
 run_regress() {
 	local data=$work/regress status=0 port=${REGRESS_PORT:-57432}
 	start_server "$data" "$port" "
 		max_prepared_transactions = 4
 		fsync = off" || return 1
-	(cd "$work/ferry" && as_user "$PG_PGXS/src/test/regress/pg_regress" --bindir="$PG_BIN" \
-		--host="$work" --port="$port" --user="$FERRY_USER" --dbname=ferry_regression \
+	local where=(--bindir="$PG_BIN" --host="$work" --port="$port" --user="$FERRY_USER")
+	(cd "$work/ferry" && as_user "$PG_PGXS/src/test/regress/pg_regress" "${where[@]}" --dbname=ferry_regression \
 		--inputdir=. --outputdir="$work/ferry" $(cd sql && ls *.sql | sed 's/\.sql$//')) >"$work/log-pg_regress" 2>&1 || status=1
-	sed -nE 's/^(test|ok [0-9]+ +-)? *([a-z_0-9]+) +\.\.\. ok.*/ok - \2/p; s/^ok +[0-9]+ +[-+] +([a-z_0-9]+).*/ok - \1/p; s/^(test)? *([a-z_0-9]+) +\.\.\. (FAILED|failed).*/not ok - \2/p; s/^not ok +[0-9]+ +[-+] +([a-z_0-9]+).*/not ok - \1/p' "$work/log-pg_regress"
-	[ "$status" = 0 ] || { cat "$work/log-pg_regress"; cat "$work/ferry/regression.diffs"; }
+	as_tap "$work/log-pg_regress" "$work/ferry"
+	(cd "$work/ferry/test/isolation" && as_user env PATH="$PG_PGXS/src/test/isolation:$PATH" \
+		"$PG_PGXS/src/test/isolation/pg_isolation_regress" "${where[@]}" --dbname=ferry_isolation \
+		--inputdir=. --outputdir=. $(cd specs && ls *.spec | sed 's/\.spec$//')) >"$work/log-pg_isolation" 2>&1 || status=1
+	as_tap "$work/log-pg_isolation" "$work/ferry/test/isolation"
+	[ "$status" = 0 ] || tail -n 20 "$work/log-pg_regress" "$work/log-pg_isolation"
 	as_user "$PG_BIN/pg_ctl" -D "$data" -m immediate stop >/dev/null
 	return "$status"
 }
