@@ -40,6 +40,16 @@ INSERT INTO touched VALUES (2, 1, 1, 0, 5);
 INSERT INTO touched VALUES (2, 1, 1, 0, NULL, 5);
 INSERT INTO touched (id, c) VALUES (3, 6);
 SELECT id, c, _ferry IS NOT NULL AS stamped FROM touched ORDER BY id;
+-- until the table is tidied, which stamps nothing anew
+CREATE TEMP TABLE stamps AS SELECT id, _ferry AS was FROM touched;
+SELECT ferry.tidy_table('touched');
+SELECT ferry.tidy_table('touched');
+SELECT bool_and(_ferry OPERATOR(ferry.=) was) AS same, count(*) FROM touched JOIN stamps USING (id);
+INSERT INTO touched VALUES (4, 1, 1, 0, 7);
+SELECT id, c, _ferry IS NOT NULL AS stamped FROM touched WHERE id = 4;
+DELETE FROM touched WHERE id = 4;
+SELECT attname FROM pg_attribute WHERE attrelid = 'touched'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum;
+SELECT ferry.tidy_table('stamps');
 -- an updatable view, a subtransaction that is rolled back
 CREATE VIEW seen AS SELECT id, a FROM touched WHERE id < 3;
 UPDATE seen SET a = 9 WHERE id = 2;

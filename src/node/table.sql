@@ -157,6 +157,31 @@ END $$;
 COMMENT ON FUNCTION ferry.drop_table(regclass) IS 'take a table out of ferry: it is left as it was before ferry.add_table';
 REVOKE ALL ON FUNCTION ferry.drop_table(regclass) FROM PUBLIC;
 
+/* the rewrite of ALTER TYPE is no write of rows: nothing is stamped, nothing is sent */
+CREATE FUNCTION ferry.tidy_table(rel regclass) RETURNS void
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM ferry.registered_table r WHERE r.relid = rel) THEN
+		RAISE EXCEPTION 'table "%" is not under ferry', rel USING ERRCODE = 'undefined_object',
+			HINT = 'Add it by ferry.add_table.';
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_attribute a JOIN pg_attribute v ON v.attrelid = a.attrelid AND v.attname = '_ferry'
+				   WHERE a.attrelid = rel AND a.attnum > v.attnum AND NOT a.attisdropped) THEN
+		RETURN;
+	END IF;
+	EXECUTE format('ALTER TABLE %s ADD COLUMN _ferry_tidy ferry.version', rel);
+	EXECUTE format('ALTER TABLE %s ALTER COLUMN _ferry_tidy TYPE ferry.version USING _ferry', rel);
+	EXECUTE format('ALTER TABLE %s DROP COLUMN _ferry', rel);
+	EXECUTE format('ALTER TABLE %s RENAME COLUMN _ferry_tidy TO _ferry', rel);
+	EXECUTE format('ALTER TABLE %s ALTER COLUMN _ferry SET DEFAULT ferry._stamp(), ALTER COLUMN _ferry SET NOT NULL', rel);
+	EXECUTE format('COMMENT ON COLUMN %s._ferry IS %L', rel, 'who wrote this row, and when: kept by ferry');
+	PERFORM ferry._config_changed();
+END $$;
+COMMENT ON FUNCTION ferry.tidy_table(regclass) IS 'move the column _ferry behind columns that were added later; rewrites the table';
+REVOKE ALL ON FUNCTION ferry.tidy_table(regclass) FROM PUBLIC;
+
 CREATE VIEW ferry.tables AS
 	SELECT r.relid AS relation,
 		   CASE r.merge WHEN 'c' THEN 'column' ELSE 'row' END AS merge,

@@ -96,6 +96,19 @@ $b->poll_query_until('postgres', 'SELECT a = 5555 FROM public.t WHERE id = 101')
 ok(ferry_settled($a), 'a link whose slot ran ahead goes on');
 is(rows($b), rows($a), 'and nothing is missed');
 
+# a column comes later: no row moves; _ferry is moved behind it on one side only
+sub sent { my ($n) = @_; return $n->safe_psql('postgres', 'SELECT sum(rows) FROM ferry.lag'); }
+my $sent = sent($b);
+$_->[0]->safe_psql('postgres', "ALTER TABLE public.t ADD COLUMN later int DEFAULT $_->[1]") for [ $a, 7 ], [ $b, 7 ];
+$a->safe_psql('postgres', "SELECT ferry.tidy_table('t')");
+ok(ferry_settled($a) && ferry_settled($b), 'both hold all after ADD COLUMN and tidy_table');
+is(sent($b), $sent, 'neither sends a row');
+$a->safe_psql('postgres', "INSERT INTO t SELECT 5000, 1, 'b', NULL, NULL, NULL, NULL, NULL, 8; UPDATE t SET later = 9 WHERE id = 1");
+$b->safe_psql('postgres', 'UPDATE public.t SET later = 10 WHERE id = 2; UPDATE public.t SET a = 3 WHERE id = 1');
+ok(ferry_settled($a) && ferry_settled($b), 'both hold all');
+my $named = 'SELECT id, a, b, later, _ferry FROM public.t ORDER BY id';
+is($b->safe_psql('postgres', $named), $a->safe_psql('postgres', $named), 'both sides are the same, versions included');
+
 # dropping a link
 $b->safe_psql('postgres', "SELECT ferry.drop_peer('a')");
 is($a->safe_psql('postgres', "SELECT count(*) FROM pg_replication_slots"), '0', 'drop_peer drops the slot there');
