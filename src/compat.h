@@ -13,6 +13,11 @@
 #error "ferry needs PostgreSQL 15 or later"
 #endif
 
+/* 16: what reads a varlena moved out of postgres.h */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* 18: a function that does not return is marked in front */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()

@@ -17,6 +17,7 @@
 #include "utils/lsyscache.h"
 #include "utils/uuid.h"
 
+#include "compat.h"
 #include "state/key_hash.h"
 
 static uint32
