@@ -116,8 +116,7 @@ merge_states(const FerryTable *table, Relation rel, const RowState *local, const
 {
 	MergePlan	plan;
 
-	merge_plan(table->mode, table->life, &local->version, local->alive,
-			   &remote->version, remote->alive, table->plain_ids, table->nplain, &plan);
+	state_merge_plan(table, local, remote, &plan);
 	return plan.outcome == MERGE_IGNORED ? unconstify(RowState *, local) : merged_state(table, rel, &plan, local, remote);
 }
 
@@ -213,8 +212,7 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 	Conflict	conflict;
 	bool		conflicted = false;
 
-	merge_plan(table->mode, table->life, &local->version, local->alive,
-			   &remote->version, remote->alive, table->plain_ids, table->nplain, &plan);
+	state_merge_plan(table, local, remote, &plan);
 	if (plan.outcome == MERGE_IGNORED)
 	{
 		*result = APPLY_IGNORED;
@@ -292,8 +290,7 @@ merge_pair(ApplyTarget *t, RowState *local, ApplyFound *found, RowState *tomb, I
 	const FerryTable *table = target_table(t);
 	MergePlan	plan;
 
-	merge_plan(table->mode, table->life, &local->version, true,
-			   &tomb->version, false, table->plain_ids, table->nplain, &plan);
+	state_merge_plan(table, local, tomb, &plan);
 	if (plan.outcome != MERGE_IGNORED && !plan.alive)
 	{
 		/* the tombstone wins: the row goes, the tombstone takes the merged version */

@@ -80,9 +80,11 @@ merge_columns(const Version *local, const Version *remote,
 
 /* the dots that keep a state alive: written out, or implied (see version.h) */
 static int
-live_dots(const Version *v, bool alive, const Dot **dots)
+live_dots(const MergeSide *side, const Dot **dots)
 {
-	if (!alive)
+	const Version *v = side->version;
+
+	if (!side->alive)
 		return 0;
 	*dots = v->nlive > 0 ? v->live : &v->last;
 	return v->nlive > 0 ? v->nlive : 1;
@@ -114,77 +116,84 @@ add_sorted(Version *v, Dot d)
 }
 
 static void
-merge_live(const Version *local, bool local_alive,
-		   const Version *remote, bool remote_alive, MergePlan *plan)
+merge_live(const MergeSide *local, const MergeSide *remote, MergePlan *plan)
 {
 	const Dot  *l = NULL;
 	const Dot  *r = NULL;
-	int			nl = live_dots(local, local_alive, &l);
-	int			nr = live_dots(remote, remote_alive, &r);
+	int			nl = live_dots(local, &l);
+	int			nr = live_dots(remote, &r);
 	Version    *out = &plan->version;
 
 	out->live = core_alloc(sizeof(Dot) * (nl + nr + 1));
 	for (int i = 0; i < nl; i++)
-		if (holds(r, nr, l[i]) || !version_covers(remote, l[i]))
+		if (holds(r, nr, l[i]) || !version_covers(remote->version, l[i]))
 			add_sorted(out, l[i]);
 	for (int i = 0; i < nr; i++)
-		if (holds(l, nl, r[i]) || !version_covers(local, r[i]))
+		if (holds(l, nl, r[i]) || !version_covers(local->version, r[i]))
 			add_sorted(out, r[i]);
 	plan->alive = out->nlive > 0;
 	if (out->nlive == 1 && dot_equal(out->live[0], out->last))
 		out->nlive = 0;
 }
 
-void
-merge_plan(MergeMode mode, LifePolicy life,
-		   const Version *local, bool local_alive,
-		   const Version *remote, bool remote_alive,
-		   const uint16_t *ids, int n, MergePlan *plan)
+/* one side includes the other: nothing to decide */
+static void
+plan_dominated(const MergeSide *winner, MergeOutcome outcome, MergePlan *plan)
 {
-	VersionOrder order = version_compare(remote, local);
-	bool		remote_later = dot_compare(remote->last, local->last) > 0;
+	plan->outcome = outcome;
+	plan->alive = winner->alive;
+	plan->life_from_remote = (outcome == MERGE_TAKEN);
+	plan->version = *winner->version;
+}
+
+void
+merge_plan(const MergeRules *rules, const MergeSide *local, const MergeSide *remote, MergePlan *plan)
+{
+	const Version *l = local->version;
+	const Version *r = remote->version;
+	VersionOrder order = version_compare(r, l);
+	bool		remote_later = dot_compare(r->last, l->last) > 0;
+	bool		contested;
 
 	memset(plan, 0, sizeof(*plan));
-	if (order != VERSION_CONCURRENT)
+	if (order == VERSION_EQUAL || order == VERSION_BEFORE)
 	{
-		bool		ignored = (order == VERSION_EQUAL || order == VERSION_BEFORE);
-
-		plan->outcome = ignored ? MERGE_IGNORED : MERGE_TAKEN;
-		plan->alive = ignored ? local_alive : remote_alive;
-		plan->life_from_remote = !ignored;
-		plan->version = ignored ? *local : *remote;
+		plan_dominated(local, MERGE_IGNORED, plan);
+		return;
+	}
+	if (order == VERSION_AFTER)
+	{
+		plan_dominated(remote, MERGE_TAKEN, plan);
 		return;
 	}
 
 	plan->outcome = MERGE_MERGED;
-	plan->take_remote = core_alloc(sizeof(bool) * (n + 1));
-	plan->contested = core_alloc(sizeof(bool) * (n + 1));
-	plan->version.last = remote_later ? remote->last : local->last;
-	merge_vectors(local, remote, &plan->version);
+	plan->take_remote = core_alloc(sizeof(bool) * (rules->n + 1));
+	plan->contested = core_alloc(sizeof(bool) * (rules->n + 1));
+	plan->version.last = remote_later ? r->last : l->last;
+	merge_vectors(l, r, &plan->version);
 
-	if (mode == MERGE_MODE_COLUMN)
-		merge_columns(local, remote, ids, n, plan);
+	contested = is_contested(l, l->last, r, r->last);
+	if (rules->mode == MERGE_MODE_COLUMN)
+		merge_columns(l, r, rules->ids, rules->n, plan);
 	else
 	{
-		bool		contested = is_contested(local, local->last, remote, remote->last);
-
-		for (int c = 0; c < n; c++)
+		for (int c = 0; c < rules->n; c++)
 		{
 			plan->take_remote[c] = remote_later;
 			plan->contested[c] = contested;
 		}
 	}
 
-	plan->life_contested = local_alive != remote_alive &&
-		is_contested(local, local->last, remote, remote->last);
-	if (life == LIFE_UPDATE_WINS)
+	plan->life_contested = local->alive != remote->alive && contested;
+	if (rules->life == LIFE_UPDATE_WINS)
 	{
-		merge_live(local, local_alive, remote, remote_alive, plan);
-		plan->life_from_remote = (plan->alive == remote_alive);
+		merge_live(local, remote, plan);
+		plan->life_from_remote = (plan->alive == remote->alive);
 	}
 	else
 	{
-		plan->alive = remote_later ? remote_alive : local_alive;
+		plan->alive = remote_later ? remote->alive : local->alive;
 		plan->life_from_remote = remote_later;
 	}
 }

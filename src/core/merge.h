@@ -31,7 +31,7 @@ typedef enum MergeOutcome
 } MergeOutcome;
 
 /*
- * The columns are given as ids[0..n); take_remote and contested are indexed
+ * The columns are those of the rules, ids[0..n); take_remote and contested are indexed
  * alike.  contested[i]: both sides wrote the column since they parted (neither
  * has seen the other's dot), so that different values there are a conflict.
  * life_contested: one side is dead, the other alive, and neither had seen the
@@ -48,10 +48,24 @@ typedef struct MergePlan
 	bool	   *contested;
 } MergePlan;
 
+/* how the rows of one table merge; ids are those of its columns outside the key */
+typedef struct MergeRules
+{
+	MergeMode	mode;
+	LifePolicy	life;
+	const uint16_t *ids;		/* sorted */
+	int			n;
+} MergeRules;
+
+/* one of the two states */
+typedef struct MergeSide
+{
+	const Version *version;
+	bool		alive;
+} MergeSide;
+
 /* everything in *plan is allocated; the inputs are not kept */
-extern void merge_plan(MergeMode mode, LifePolicy life,
-					   const Version *local, bool local_alive,
-					   const Version *remote, bool remote_alive,
-					   const uint16_t *ids, int n, MergePlan *plan);
+extern void merge_plan(const MergeRules *rules, const MergeSide *local, const MergeSide *remote,
+					   MergePlan *plan);
 
 #endif							/* FERRY_CORE_MERGE_H */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * row_state.c
- *		Row states: made empty, or from a live row.
+ *		Row states: made empty, or from a live row; what merging two means.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,4 +47,14 @@ state_from_slot(const FerryTable *table, TupleTableSlot *slot)
 	s = state_from_values(table, slot->tts_values, slot->tts_isnull);
 	state_version_read(slot->tts_values[table->version_attno - 1], &s->version);
 	return s;
+}
+
+void
+state_merge_plan(const FerryTable *table, const RowState *local, const RowState *remote, MergePlan *plan)
+{
+	MergeRules	rules = {table->mode, table->life, table->plain_ids, table->nplain};
+	MergeSide	l = {&local->version, local->alive};
+	MergeSide	r = {&remote->version, remote->alive};
+
+	merge_plan(&rules, &l, &r, plan);
 }

@@ -31,6 +31,10 @@ typedef struct RowState
 	uint8	   *kinds;			/* ValueKind */
 } RowState;
 
+/* how two states of a table merge, on metadata alone (core/merge.c); allocates in the current context */
+extern void state_merge_plan(const FerryTable *table, const RowState *local, const RowState *remote,
+							 MergePlan *plan);
+
 /* allocate an all-absent state for a table, in the current context */
 extern RowState *state_create(const FerryTable *table);
 

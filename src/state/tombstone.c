@@ -271,8 +271,7 @@ merge_dead(const FerryTable *table, const RowState *here, const RowState *dead)
 	MergePlan	plan;
 	RowState   *out;
 
-	merge_plan(table->mode, table->life, &here->version, false, &dead->version, false,
-			   table->plain_ids, table->nplain, &plan);
+	state_merge_plan(table, here, dead, &plan);
 	out = tombstone_from_row(table, plan.outcome == MERGE_IGNORED ? here : dead, &plan.version);
 	if (plan.outcome != MERGE_MERGED)
 		return out;

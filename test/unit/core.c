@@ -46,7 +46,11 @@ merge_states(MergeMode mode, LifePolicy life, const State *l, const State *r, Me
 	State		out = *l;
 	MergePlan	plan;
 
-	merge_plan(mode, life, &l->version, l->alive, &r->version, r->alive, ids, NCOLS, &plan);
+	MergeRules	rules = {mode, life, ids, NCOLS};
+	MergeSide	local = {&l->version, l->alive};
+	MergeSide	remote = {&r->version, r->alive};
+
+	merge_plan(&rules, &local, &remote, &plan);
 	*outcome = plan.outcome;
 	if (plan.outcome == MERGE_IGNORED)
 		return out;

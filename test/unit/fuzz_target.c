@@ -118,15 +118,17 @@ merge_two(const uint8_t *data, size_t size)
 	}
 	for (int mode = 0; mode < 4; mode++)
 	{
-		MergeMode	m = mode & 1 ? MERGE_MODE_COLUMN : MERGE_MODE_ROW;
-		LifePolicy	l = mode & 2 ? LIFE_LAST_WINS : LIFE_UPDATE_WINS;
+		MergeRules	rules = {mode & 1 ? MERGE_MODE_COLUMN : MERGE_MODE_ROW,
+		mode & 2 ? LIFE_LAST_WINS : LIFE_UPDATE_WINS, ids, 7};
+		MergeSide	side_a = {&a, true};
+		MergeSide	side_b = {&b, true};
 		MergePlan	ab,
 					ba,
 					aa;
 
-		merge_plan(m, l, &a, true, &b, true, ids, 7, &ab);
-		merge_plan(m, l, &b, true, &a, true, ids, 7, &ba);
-		merge_plan(m, l, &a, true, &a, true, ids, 7, &aa);
+		merge_plan(&rules, &side_a, &side_b, &ab);
+		merge_plan(&rules, &side_b, &side_a, &ba);
+		merge_plan(&rules, &side_a, &side_a, &aa);
 		require(aa.outcome == MERGE_IGNORED);
 		require(version_compare(&ab.version, &ba.version) == VERSION_EQUAL);
 		require(version_compare(&a, &ab.version) == VERSION_EQUAL || version_compare(&a, &ab.version) == VERSION_BEFORE);

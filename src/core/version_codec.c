@@ -1,0 +1,496 @@
+/*
+ * version_codec.c
+ *		The bytes in which versions are kept and sent.
+ *
+ * The payload of a ferry.version, after the varlena header:
+ *
+ *		0        8      12
+ *		+--------+------+
+ *		| hlc    | node |							one writer, one dot for all
+ *		+--------+------+-------+----+------+------+
+ *		| hlc    | node | flags | VV | COLS | LIVE |	the rest
+ *		+--------+------+-------+----+------+------+
+ *
+ * hlc and node of the last dot are big-endian, so that versions compare by
+ * memcmp as their last dots do.  Each section is there if its flag is set:
+ *
+ *	VV		n, n * (node, age)					every writer but last.node
+ *	COLS	n, n * (node, age, r, r * (gap, run))	groups of columns by dot
+ *	LIVE	n, n * (node, age)					dots that keep the row alive
+ *
+ * All of these are LEB128 varints.  "age" is last.hlc minus the stamp: a dot is
+ * never later than the last one.  A group names its columns as runs of column
+ * ids: gap is the distance from the end of the run before (from 0 at first),
+ * run the number of ids.  So a wide row of which one column was written since
+ * its birth pays for one dot and two runs, whatever its width.
+ *
+ * The form is canonical: VV is sorted by node, groups by dot from the latest
+ * down, runs are maximal, varints are shortest, nothing is stored that equals
+ * the last dot, no section is empty but LIVE, whose absence means "the last dot
+ * if alive".  The decoder refuses everything else, so that equal versions have
+ * equal bytes on all nodes and bytes can be compared and fingerprinted.
+ */
+#include "core/version.h"
+#include "core/version_private.h"
+
+#define FLAG_VV 0x01
+#define FLAG_COLS 0x02
+#define FLAG_LIVE 0x04
+#define FLAGS_KNOWN (FLAG_VV | FLAG_COLS | FLAG_LIVE)
+
+/* --- bytes --- */
+
+static uint8_t *
+put_varint(uint8_t *p, uint64_t v)
+{
+	while (v >= 0x80)
+	{
+		*p++ = (uint8_t) (v | 0x80);
+		v >>= 7;
+	}
+	*p++ = (uint8_t) v;
+	return p;
+}
+
+static size_t
+varint_bytes(uint64_t v)
+{
+	size_t		n = 1;
+
+	while (v >= 0x80)
+	{
+		n++;
+		v >>= 7;
+	}
+	return n;
+}
+
+typedef struct Input
+{
+	const uint8_t *p;
+	const uint8_t *end;
+	const char *error;
+} Input;
+
+static uint64_t
+get_varint(Input *in)
+{
+	uint64_t	v = 0;
+
+	for (int shift = 0; shift < 64; shift += 7)
+	{
+		uint8_t		b;
+
+		if (in->p >= in->end)
+		{
+			in->error = "version is truncated";
+			return 0;
+		}
+		b = *in->p++;
+		if (shift == 63 && b > 1)
+			break;
+		v |= (uint64_t) (b & 0x7f) << shift;
+		if (!(b & 0x80))
+		{
+			if (b == 0 && shift > 0)
+				break;
+			return v;
+		}
+	}
+	in->error = "version holds a malformed number";
+	return 0;
+}
+
+void
+version_put_dot(uint8_t *out, Dot d)
+{
+	for (int i = 0; i < 8; i++)
+		out[i] = (uint8_t) (d.hlc >> (56 - 8 * i));
+	for (int i = 0; i < 4; i++)
+		out[8 + i] = (uint8_t) (d.node >> (24 - 8 * i));
+}
+
+Dot
+version_get_last(const uint8_t *in)
+{
+	Dot			d = {0, 0};
+
+	for (int i = 0; i < 8; i++)
+		d.hlc = d.hlc << 8 | in[i];
+	for (int i = 0; i < 4; i++)
+		d.node = d.node << 8 | in[8 + i];
+	return d;
+}
+
+/*
+ * The distinct dots of cols, latest first, in groups[]; returns how many.  The
+ * columns of a group are found by going through cols again: there are few
+ * groups.
+ */
+static int
+column_groups(const Version *v, Dot *groups)
+{
+	int			n = 0;
+
+	for (int c = 0; c < v->ncols; c++)
+	{
+		Dot			d = v->cols[c].dot;
+		int			at = 0;
+
+		while (at < n && dot_compare(groups[at], d) > 0)
+			at++;
+		if (at < n && dot_equal(groups[at], d))
+			continue;
+		memmove(&groups[at + 1], &groups[at], sizeof(Dot) * (n - at));
+		groups[at] = d;
+		n++;
+	}
+	return n;
+}
+
+/* write (p not NULL) or measure one group's runs; returns the bytes and their number */
+static size_t
+column_runs(const Version *v, Dot d, uint8_t *p, int *nruns)
+{
+	size_t		bytes = 0;
+	int			end = 0;		/* first id after the last run */
+	int			c = 0;
+
+	*nruns = 0;
+	while (c < v->ncols)
+	{
+		int			start;
+		int			length = 0;
+
+		if (!dot_equal(v->cols[c].dot, d))
+		{
+			c++;
+			continue;
+		}
+		start = v->cols[c].col;
+		while (c < v->ncols && dot_equal(v->cols[c].dot, d) && v->cols[c].col == start + length)
+		{
+			length++;
+			c++;
+		}
+		if (p)
+		{
+			p = put_varint(p, start - end);
+			p = put_varint(p, length);
+		}
+		bytes += varint_bytes(start - end) + varint_bytes(length);
+		end = start + length;
+		(*nruns)++;
+	}
+	return bytes;
+}
+
+static uint8_t *
+put_dot(const Version *v, uint8_t *p, Dot d)
+{
+	p = put_varint(p, d.node);
+	return put_varint(p, v->last.hlc - d.hlc);
+}
+
+static size_t
+dot_bytes(const Version *v, Dot d)
+{
+	return varint_bytes(d.node) + varint_bytes(v->last.hlc - d.hlc);
+}
+
+/* LIVE is left out where it says nothing: the last dot alone, or none */
+static bool
+live_is_stored(const Version *v)
+{
+	return v->nlive > 1 || (v->nlive == 1 && !dot_equal(v->live[0], v->last));
+}
+
+size_t
+version_encoded_bytes(const Version *v)
+{
+	size_t		bytes = VERSION_SIMPLE_BYTES;
+
+	if (v->nvv <= 1 && v->ncols == 0 && !live_is_stored(v))
+		return bytes;
+	bytes++;
+	if (v->nvv > 1)
+	{
+		bytes += varint_bytes(v->nvv - 1);
+		for (int i = 0; i < v->nvv; i++)
+			if (v->vv[i].node != v->last.node)
+				bytes += dot_bytes(v, v->vv[i]);
+	}
+	if (v->ncols > 0)
+	{
+		Dot		   *groups = core_alloc(sizeof(Dot) * v->ncols);
+		int			n = column_groups(v, groups);
+
+		bytes += varint_bytes(n);
+		for (int g = 0; g < n; g++)
+		{
+			int			nruns;
+
+			bytes += dot_bytes(v, groups[g]);
+			bytes += column_runs(v, groups[g], NULL, &nruns);
+			bytes += varint_bytes(nruns);
+		}
+	}
+	if (live_is_stored(v))
+	{
+		bytes += varint_bytes(v->nlive);
+		for (int i = 0; i < v->nlive; i++)
+			bytes += dot_bytes(v, v->live[i]);
+	}
+	return bytes;
+}
+
+size_t
+version_encode(const Version *v, uint8_t *out)
+{
+	uint8_t    *p = out + VERSION_SIMPLE_BYTES;
+	uint8_t    *flags;
+
+	version_put_dot(out, v->last);
+	if (v->nvv <= 1 && v->ncols == 0 && !live_is_stored(v))
+		return VERSION_SIMPLE_BYTES;
+	flags = p++;
+	*flags = 0;
+	if (v->nvv > 1)
+	{
+		*flags |= FLAG_VV;
+		p = put_varint(p, v->nvv - 1);
+		for (int i = 0; i < v->nvv; i++)
+			if (v->vv[i].node != v->last.node)
+				p = put_dot(v, p, v->vv[i]);
+	}
+	if (v->ncols > 0)
+	{
+		Dot		   *groups = core_alloc(sizeof(Dot) * v->ncols);
+		int			n = column_groups(v, groups);
+
+		*flags |= FLAG_COLS;
+		p = put_varint(p, n);
+		for (int g = 0; g < n; g++)
+		{
+			int			nruns;
+
+			p = put_dot(v, p, groups[g]);
+			(void) column_runs(v, groups[g], NULL, &nruns);
+			p = put_varint(p, nruns);
+			p += column_runs(v, groups[g], p, &nruns);
+		}
+	}
+	if (live_is_stored(v))
+	{
+		*flags |= FLAG_LIVE;
+		p = put_varint(p, v->nlive);
+		for (int i = 0; i < v->nlive; i++)
+			p = put_dot(v, p, v->live[i]);
+	}
+	return p - out;
+}
+
+/* --- reading back --- */
+
+static Dot
+get_dot(Input *in, Hlc last)
+{
+	Dot			d;
+	uint64_t	node = get_varint(in);
+	uint64_t	age = get_varint(in);
+
+	if (!in->error && (node == 0 || node > UINT32_MAX))
+		in->error = "version holds an invalid node id";
+	if (!in->error && age >= last)
+		in->error = "version holds an invalid stamp";
+	d.node = (NodeId) node;
+	d.hlc = last - age;
+	return d;
+}
+
+static void
+get_vv(Input *in, Version *v)
+{
+	uint64_t	n = get_varint(in);
+	NodeId		previous = 0;
+	bool		placed = false;
+
+	if (in->error)
+		return;
+	if (n == 0 || n >= VERSION_MAX_WRITERS || n > (uint64_t) (in->end - in->p))
+	{
+		in->error = "version has an impossible number of writers";
+		return;
+	}
+	v->vv = core_alloc(sizeof(Dot) * (n + 1));
+	v->nvv = 0;
+	for (uint64_t i = 0; i < n; i++)
+	{
+		Dot			d = get_dot(in, v->last.hlc);
+
+		if (in->error)
+			return;
+		if (d.node <= previous || d.node == v->last.node ||
+			dot_compare(d, v->last) > 0)
+		{
+			in->error = "version vector is not in order";
+			return;
+		}
+		if (!placed && d.node > v->last.node)
+		{
+			v->vv[v->nvv++] = v->last;
+			placed = true;
+		}
+		v->vv[v->nvv++] = d;
+		previous = d.node;
+	}
+	if (!placed)
+		v->vv[v->nvv++] = v->last;
+}
+
+static void
+get_cols(Input *in, Version *v)
+{
+	uint64_t	ngroups = get_varint(in);
+	Dot			previous = v->last;
+	int			cap = 0;
+
+	if (!in->error && (ngroups == 0 || ngroups > VERSION_MAX_COLUMNS))
+		in->error = "version has an impossible number of column dots";
+	for (uint64_t g = 0; g < ngroups && !in->error; g++)
+	{
+		Dot			d = get_dot(in, v->last.hlc);
+		uint64_t	nruns = get_varint(in);
+		uint64_t	end = 0;
+
+		if (in->error)
+			return;
+		if (dot_compare(d, previous) >= 0 || version_seen(v, d.node) < d.hlc)
+		{
+			in->error = "column dots are not in order or not covered";
+			return;
+		}
+		previous = d;
+		if (nruns == 0 || nruns > VERSION_MAX_COLUMNS)
+		{
+			in->error = "version has an impossible number of columns";
+			return;
+		}
+		for (uint64_t r = 0; r < nruns; r++)
+		{
+			uint64_t	gap = get_varint(in);
+			uint64_t	length = get_varint(in);
+
+			if (in->error)
+				return;
+			/* ids start at 1; runs of one group do not touch */
+			if (gap == 0 || length == 0 || gap > VERSION_MAX_COLUMNS || length > VERSION_MAX_COLUMNS ||
+				end + gap + length > VERSION_MAX_COLUMNS + 1 ||
+				v->ncols + length > VERSION_MAX_COLUMNS)
+			{
+				in->error = "version holds an invalid column";
+				return;
+			}
+			if (v->ncols + (int) length > cap)
+			{
+				int			more = (v->ncols + (int) length) * 2;
+				ColumnDot  *grown = core_alloc(sizeof(ColumnDot) * more);
+
+				if (v->ncols > 0)
+					memcpy(grown, v->cols, sizeof(ColumnDot) * v->ncols);
+				v->cols = grown;
+				cap = more;
+			}
+			for (uint64_t c = 0; c < length; c++)
+			{
+				v->cols[v->ncols].col = (uint16_t) (end + gap + c);
+				v->cols[v->ncols].dot = d;
+				v->ncols++;
+			}
+			end += gap + length;
+		}
+	}
+	if (in->error)
+		return;
+	if (ngroups > 1)
+		version_sort_columns(v->cols, v->ncols);
+	for (int c = 1; c < v->ncols; c++)
+	{
+		if (v->cols[c - 1].col == v->cols[c].col)
+			in->error = "version names a column twice";
+	}
+}
+
+static void
+get_live(Input *in, Version *v)
+{
+	uint64_t	n = get_varint(in);
+
+	if (in->error)
+		return;
+	if (n == 0 || n > VERSION_MAX_LIVE || n > (uint64_t) (in->end - in->p))
+	{
+		in->error = "version has an impossible number of live dots";
+		return;
+	}
+	v->live = core_alloc(sizeof(Dot) * n);
+	for (uint64_t i = 0; i < n; i++)
+	{
+		Dot			d = get_dot(in, v->last.hlc);
+
+		if (in->error)
+			return;
+		if ((i > 0 && dot_compare(v->live[i - 1], d) >= 0) || version_seen(v, d.node) < d.hlc)
+		{
+			in->error = "live dots are not in order or not covered";
+			return;
+		}
+		v->live[v->nlive++] = d;
+	}
+	if (!live_is_stored(v))
+		in->error = "live dots are stored that are implied";
+}
+
+bool
+version_decode(const uint8_t *in, size_t n, Version *out, const char **error)
+{
+	Input		input;
+	uint8_t		flags;
+
+	memset(out, 0, sizeof(*out));
+	if (n < VERSION_SIMPLE_BYTES)
+	{
+		*error = "version is truncated";
+		return false;
+	}
+	out->last = version_get_last(in);
+	if (out->last.hlc == 0 || out->last.node == 0)
+	{
+		*error = "version holds an invalid dot";
+		return false;
+	}
+	version_init(out, out->last);
+	if (n == VERSION_SIMPLE_BYTES)
+		return true;
+
+	input.p = in + VERSION_SIMPLE_BYTES;
+	input.end = in + n;
+	input.error = NULL;
+	flags = *input.p++;
+	if (flags == 0 || (flags & ~FLAGS_KNOWN))
+		input.error = "version has unknown flags";
+	if (!input.error && (flags & FLAG_VV))
+		get_vv(&input, out);
+	if (!input.error && (flags & FLAG_COLS))
+		get_cols(&input, out);
+	if (!input.error && (flags & FLAG_LIVE))
+		get_live(&input, out);
+	if (!input.error && input.p != input.end)
+		input.error = "version has bytes after its end";
+	if (input.error)
+	{
+		*error = input.error;
+		return false;
+	}
+	return true;
+}
