@@ -31,7 +31,7 @@
 
 #include "node/node.h"
 #include "state/births.h"
-#include "state/state.h"
+#include "state/local_write.h"
 #include "state/tombstone.h"
 
 PG_FUNCTION_INFO_V1(ferry_stamp);
@@ -72,14 +72,23 @@ key_of_row(const FerryTable *table, const Row *row, Datum *key)
 		key[k] = row->values[table->key_attnos[k] - 1];
 }
 
+/* the tuple with its version, and with the values that strategies adjusted */
 static HeapTuple
-with_version(const FerryTable *table, HeapTuple tuple, TupleDesc desc, const Version *version)
+with_version(const FerryTable *table, HeapTuple tuple, TupleDesc desc, const Version *version,
+			 Row *adjusted)
 {
 	int			attno = table->version_attno;
 	Datum		value = state_version_datum(version);
 	bool		isnull = false;
+	bool	   *replaced;
 
-	return heap_modify_tuple_by_cols(tuple, desc, 1, &attno, &value, &isnull);
+	if (adjusted == NULL)
+		return heap_modify_tuple_by_cols(tuple, desc, 1, &attno, &value, &isnull);
+	adjusted->values[attno - 1] = value;
+	adjusted->nulls[attno - 1] = false;
+	replaced = palloc(sizeof(bool) * desc->natts);
+	memset(replaced, true, sizeof(bool) * desc->natts);
+	return heap_modify_tuple(tuple, desc, adjusted->values, adjusted->nulls, replaced);
 }
 
 /* was this version issued by the default in this transaction? */
@@ -99,25 +108,21 @@ is_fresh(Datum value, bool isnull)
 	return d.node == node_id() && d.hlc >= first;
 }
 
-/* a birth: the successor of the key's tombstone, if it has one; true if version was set */
-static bool
-succeed_tombstone(const FerryTable *table, const Row *row, Version *version)
+/* the tombstone that a new row replaces, which goes; NULL if its key has none */
+static RowState *
+take_tombstone(const FerryTable *table, const Row *row)
 {
 	Datum		key[INDEX_MAX_KEYS];
 	ItemPointerData tid;
 	RowState   *tomb;
 
 	if (!tombstone_any(table))
-		return false;
+		return NULL;
 	key_of_row(table, row, key);
 	tomb = tombstone_find(table, key, &tid);
-	if (tomb == NULL)
-		return false;
-	version_write(&tomb->version, node_stamp(), table->plain_ids, table->nplain,
-				  table->plain_ids, table->nplain, table->mode == MERGE_MODE_COLUMN,
-				  table->life == LIFE_UPDATE_WINS, true, version);
-	tombstone_remove(table, &tid);
-	return true;
+	if (tomb)
+		tombstone_remove(table, &tid);
+	return tomb;
 }
 
 /* a key enters the table: before its tombstone is looked for */
@@ -127,29 +132,48 @@ note_birth(const FerryTable *table, TupleDesc desc, const Row *row)
 	births_note(table, key_hash(desc, table->key_attnos, table->nkeys, row->values));
 }
 
+/* a key is born, by an INSERT or by an UPDATE that changed it */
+static HeapTuple
+birth(const FerryTable *table, HeapTuple tuple, TupleDesc desc, Row *row, bool keep_fresh)
+{
+	int			v = table->version_attno - 1;
+	RowState   *tomb;
+	FoundRow	found;
+	Version		version;
+	bool		adjusted;
+
+	note_birth(table, desc, row);
+	tomb = take_tombstone(table, row);
+	if (tomb)
+		found = state_found_dead(tomb);
+	else if (keep_fresh && state_plain_birth(table) && is_fresh(row->values[v], row->nulls[v]))
+		return tuple;
+	adjusted = state_local_write(table, desc, tomb ? &found : NULL, row->values, row->nulls,
+								 node_stamp(), &version);
+	return with_version(table, tuple, desc, &version, adjusted ? row : NULL);
+}
+
 static HeapTuple
 on_insert(const FerryTable *table, HeapTuple tuple, TupleDesc desc)
 {
 	Row			row = deform(tuple, desc);
-	int			v = table->version_attno - 1;
-	Version		version;
 
-	note_birth(table, desc, &row);
-	if (succeed_tombstone(table, &row, &version))
-		return with_version(table, tuple, desc, &version);
-	if (is_fresh(row.values[v], row.nulls[v]))
-		return tuple;
-	version_init(&version, node_stamp());
-	return with_version(table, tuple, desc, &version);
+	return birth(table, tuple, desc, &row, true);
 }
 
 static bool
-is_same(const Row *a, const Row *b, int i, Form_pg_attribute attr)
+key_changed(const FerryTable *table, TupleDesc desc, const Row *old, const Row *new)
 {
-	if (a->nulls[i] || b->nulls[i])
-		return a->nulls[i] && b->nulls[i];
-	return datumIsEqual(a->values[i], b->values[i], attr->attbyval, attr->attlen) ||
-		datum_image_eq(a->values[i], b->values[i], attr->attbyval, attr->attlen);
+	for (int k = 0; k < table->nkeys; k++)
+	{
+		int			i = table->key_attnos[k] - 1;
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		if (!datumIsEqual(old->values[i], new->values[i], attr->attbyval, attr->attlen) &&
+			!datum_image_eq(old->values[i], new->values[i], attr->attbyval, attr->attlen))
+			return true;
+	}
+	return false;
 }
 
 static void
@@ -157,8 +181,7 @@ bury(const FerryTable *table, const Row *row, const Version *old)
 {
 	Version		version;
 
-	version_write(old, node_stamp(), NULL, 0, table->plain_ids, table->nplain,
-				  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, false, &version);
+	state_local_delete(table, old, node_stamp(), &version);
 	tombstone_put(table, tombstone_from_row(table, state_from_values(table, row->values, row->nulls), &version), NULL);
 }
 
@@ -167,36 +190,19 @@ on_update(const FerryTable *table, HeapTuple oldtuple, HeapTuple newtuple, Tuple
 {
 	Row			old = deform(oldtuple, desc);
 	Row			new = deform(newtuple, desc);
-	uint16	   *changed;
-	int			nchanged = 0;
 	Version		before;
 	Version		after;
+	FoundRow	found = {&before, true, old.values, old.nulls, NULL};
+	bool		adjusted;
 
 	state_version_read(old.values[table->version_attno - 1], &before);
-	for (int k = 0; k < table->nkeys; k++)
+	if (key_changed(table, desc, &old, &new))
 	{
-		int			i = table->key_attnos[k] - 1;
-
-		if (is_same(&old, &new, i, TupleDescAttr(desc, i)))
-			continue;
 		bury(table, &old, &before);
-		note_birth(table, desc, &new);
-		if (!succeed_tombstone(table, &new, &after))
-			version_init(&after, node_stamp());
-		return with_version(table, newtuple, desc, &after);
+		return birth(table, newtuple, desc, &new, false);
 	}
-
-	changed = palloc(sizeof(uint16) * Max(table->nplain, 1));
-	for (int c = 0; c < table->nplain; c++)
-	{
-		int			i = table->plain_attnos[c] - 1;
-
-		if (!is_same(&old, &new, i, TupleDescAttr(desc, i)))
-			changed[nchanged++] = table->plain_ids[c];
-	}
-	version_write(&before, node_stamp(), changed, nchanged, table->plain_ids, table->nplain,
-				  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, true, &after);
-	return with_version(table, newtuple, desc, &after);
+	adjusted = state_local_write(table, desc, &found, new.values, new.nulls, node_stamp(), &after);
+	return with_version(table, newtuple, desc, &after, adjusted ? &new : NULL);
 }
 
 static void

@@ -1,0 +1,88 @@
+/*-------------------------------------------------------------------------
+ *
+ * local_write.c
+ *		What a local write makes of a row's version, and of its values.
+ *
+ * Whoever stamps a write, a trigger or the executor, calls this with what the
+ * write found and what it is about to store.  What counts is bytes: a column
+ * set to what it holds already was not written, and 1.0 that became 1.00 was.
+ *
+ *	birth			every column takes the dot
+ *	update			the columns whose bytes differ take it
+ *	birth after a	every column takes it; the version includes the tombstone's,
+ *	death			so that no state of the dead row wins against the new one
+ *	death			only the row takes it: its columns keep theirs
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/tupdesc.h"
+#include "utils/datum.h"
+
+#include "state/local_write.h"
+
+FoundRow
+state_found_dead(const RowState *tomb)
+{
+	FoundRow	found = {&tomb->version, false, tomb->values, tomb->nulls, tomb->kinds};
+
+	return found;
+}
+
+static bool
+is_same(const FoundRow *old, const Datum *values, const bool *nulls, int i, Form_pg_attribute attr)
+{
+	if (old->nulls[i] || nulls[i])
+		return old->nulls[i] && nulls[i];
+	return datumIsEqual(old->values[i], values[i], attr->attbyval, attr->attlen) ||
+		datum_image_eq(old->values[i], values[i], attr->attbyval, attr->attlen);
+}
+
+/* the ids of the columns that an UPDATE changed, in ids (room for all) */
+static int
+changed_columns(const FerryTable *table, TupleDesc desc, const FoundRow *old,
+				const Datum *values, const bool *nulls, uint16 *ids)
+{
+	int			n = 0;
+
+	for (int c = 0; c < table->nplain; c++)
+	{
+		int			i = table->plain_attnos[c] - 1;
+
+		if (!is_same(old, values, nulls, i, TupleDescAttr(desc, i)))
+			ids[n++] = table->plain_ids[c];
+	}
+	return n;
+}
+
+bool
+state_local_write(const FerryTable *table, TupleDesc desc, const FoundRow *found,
+				  Datum *values, bool *nulls, Dot d, Version *after)
+{
+	const uint16 *changed = table->plain_ids;
+	int			nchanged = table->nplain;
+
+	if (found == NULL)
+	{
+		version_init(after, d);
+		return false;
+	}
+	if (found->alive)
+	{
+		uint16	   *ids = palloc(sizeof(uint16) * Max(table->nplain, 1));
+
+		nchanged = changed_columns(table, desc, found, values, nulls, ids);
+		changed = ids;
+	}
+	version_write(found->version, d, changed, nchanged, table->plain_ids, table->nplain,
+				  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, true, after);
+	return false;
+}
+
+void
+state_local_delete(const FerryTable *table, const Version *before, Dot d, Version *after)
+{
+	version_write(before, d, NULL, 0, table->plain_ids, table->nplain,
+				  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, false, after);
+}
