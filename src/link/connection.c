@@ -183,7 +183,7 @@ connection_hello(PGconn *conn, PeerHello *hello)
 	int64		theirs;
 	MemoryContext cxt = CurrentMemoryContext;
 
-	snprintf(sql, sizeof(sql), "SELECT node_id, name, now_us, encoding FROM ferry._hello(%d, %u, '%s')",
+	snprintf(sql, sizeof(sql), "SELECT node_id, name, now_us, encoding, groups FROM ferry._hello(%d, %u, '%s')",
 			 WIRE_PROTOCOL, node_id(), node_name());
 	PG_TRY();
 	{
@@ -206,7 +206,7 @@ connection_hello(PGconn *conn, PeerHello *hello)
 	}
 	PG_END_TRY();
 	after = GetCurrentTimestamp();
-	if (PQntuples(res) != 1 || PQnfields(res) != 4)
+	if (PQntuples(res) != 1 || PQnfields(res) != 5)
 	{
 		PQclear(res);
 		ereport(ERROR,
@@ -214,6 +214,7 @@ connection_hello(PGconn *conn, PeerHello *hello)
 	}
 	hello->id = (NodeId) strtoul(PQgetvalue(res, 0, 0), NULL, 10);
 	strlcpy(hello->name, PQgetvalue(res, 0, 1), NAMEDATALEN);
+	hello->groups = pstrdup(PQgetvalue(res, 0, 4));
 	theirs = strtoll(PQgetvalue(res, 0, 2), NULL, 10);
 	hello->clock_rtt_us = after - before;
 	hello->clock_offset_us = theirs - (before + (after - before) / 2);

@@ -16,6 +16,7 @@ typedef struct PeerHello
 {
 	NodeId		id;
 	char		name[NAMEDATALEN];
+	char	   *groups;			/* a uuid[] as text, palloc'd */
 	int64		clock_offset_us;
 	int64		clock_rtt_us;
 } PeerHello;

@@ -41,8 +41,8 @@ ferry_hello(PG_FUNCTION_ARGS)
 {
 	int			protocol = PG_GETARG_INT32(0);
 	TupleDesc	desc;
-	Datum		values[4];
-	bool		nulls[4] = {0};
+	Datum		values[5];
+	bool		nulls[5] = {0};
 
 	if (protocol != WIRE_PROTOCOL)
 		ereport(ERROR,
@@ -56,6 +56,7 @@ ferry_hello(PG_FUNCTION_ARGS)
 	values[1] = CStringGetDatum(node_name());
 	values[2] = Int64GetDatum(GetCurrentTimestamp());
 	values[3] = CStringGetTextDatum(GetDatabaseEncodingName());
+	values[4] = CStringGetTextDatum(node_groups());
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 

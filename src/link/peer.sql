@@ -24,7 +24,7 @@ CREATE VIEW ferry.peers AS
 COMMENT ON VIEW ferry.peers IS 'the nodes that this one pulls from';
 
 CREATE FUNCTION ferry._hello(protocol int, caller_id bigint, caller name,
-							 OUT node_id bigint, OUT name name, OUT now_us bigint, OUT encoding text)
+							 OUT node_id bigint, OUT name name, OUT now_us bigint, OUT encoding text, OUT groups text)
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_hello';
 

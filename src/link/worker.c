@@ -191,6 +191,15 @@ connect_to_peer(void)
 				 errmsg("peer \"%s\" is another node than before", me.peer),
 				 errdetail("Its node id was %u and is %u.", me.peer_id, hello.id),
 				 errhint("If that is intended, call ferry.drop_peer and ferry.add_peer.")));
+
+	/* nodes that are linked are one group: what identifies it there does so here */
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	node_join_groups(hello.groups);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+
 	SpinLockAcquire(&me.link->mutex);
 	me.link->clock_offset_us = hello.clock_offset_us;
 	me.link->clock_rtt_us = hello.clock_rtt_us;

@@ -86,8 +86,8 @@ check_name(const char *name)
 PG_FUNCTION_INFO_V1(ferry_create_node);
 
 /*
- * SQL: ferry.create_node(name, dsn) returns bigint.  Raises if the database is a
- * node already, ferry is not preloaded or wal_level is not logical.
+ * SQL: ferry.create_node(name, dsn, group_id) returns bigint.  Raises if the
+ * database is a node already, ferry is not preloaded or wal_level is not logical.
  */
 Datum
 ferry_create_node(PG_FUNCTION_ARGS)
@@ -95,8 +95,8 @@ ferry_create_node(PG_FUNCTION_ARGS)
 	char	   *name = NameStr(*PG_GETARG_NAME(0));
 	NodeShared *node;
 	NodeId		id;
-	Oid			types[3] = {INT8OID, NAMEOID, TEXTOID};
-	Datum		args[3];
+	Oid			types[4] = {INT8OID, NAMEOID, TEXTOID, UUIDOID};
+	Datum		args[4];
 
 	check_name(name);
 	if (!node_is_preloaded())
@@ -117,15 +117,43 @@ ferry_create_node(PG_FUNCTION_ARGS)
 	args[0] = Int64GetDatum(id);
 	args[1] = PG_GETARG_DATUM(0);
 	args[2] = PG_GETARG_DATUM(1);
+	args[3] = PG_GETARG_DATUM(2);
 	SPI_connect();
-	SPI_execute_with_args("INSERT INTO ferry.local_node (node_id, name, dsn) VALUES ($1, $2, $3)",
-						  3, types, args, NULL, false, 0);
+	SPI_execute_with_args("INSERT INTO ferry.local_node (node_id, name, dsn, groups) "
+						  "VALUES ($1, $2, $3, ARRAY[$4])",
+						  4, types, args, NULL, false, 0);
 	SPI_execute_with_args("INSERT INTO ferry.member (node_id, name, dsn) VALUES ($1, $2, $3)",
 						  3, types, args, NULL, false, 0);
 	SPI_finish();
 	node_set_label("node");
 	node_list_changed();
 	PG_RETURN_INT64(id);
+}
+
+char *
+node_groups(void)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	char	   *groups = NULL;
+
+	(void) node_current();
+	SPI_connect();
+	SPI_execute("SELECT groups::pg_catalog.text FROM ferry.local_node", true, 1);
+	if (SPI_processed == 1)
+		groups = MemoryContextStrdup(cxt, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	SPI_finish();
+	return groups;
+}
+
+void
+node_join_groups(const char *groups)
+{
+	Oid			types[1] = {TEXTOID};
+	Datum		args[1] = {CStringGetTextDatum(groups)};
+
+	SPI_connect();
+	SPI_execute_with_args("SELECT ferry._join_groups($1::pg_catalog.uuid[])", 1, types, args, NULL, false, 1);
+	SPI_finish();
 }
 
 PG_FUNCTION_INFO_V1(ferry_require_node);

@@ -6,9 +6,11 @@ CREATE TABLE ferry.local_node (
 	name		name NOT NULL,
 	dsn			text NOT NULL,
 	incarnation	int NOT NULL DEFAULT 1,
+	groups		uuid[] NOT NULL CHECK (cardinality(groups) > 0),
 	created_at	timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE ferry.local_node IS 'this database as a node: one row';
+COMMENT ON COLUMN ferry.local_node.groups IS 'the group of nodes that this one belongs to, by every id that it has or had before groups were joined; sorted';
 SELECT pg_catalog.pg_extension_config_dump('ferry.local_node', '');
 
 CREATE TABLE ferry.member (
@@ -21,11 +23,22 @@ CREATE TABLE ferry.member (
 COMMENT ON TABLE ferry.member IS 'every node that this one knows, itself included';
 SELECT pg_catalog.pg_extension_config_dump('ferry.member', '');
 
-CREATE FUNCTION ferry.create_node(name name, dsn text) RETURNS bigint
+CREATE FUNCTION ferry.create_node(name name, dsn text, group_id uuid DEFAULT gen_random_uuid()) RETURNS bigint
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_create_node';
-COMMENT ON FUNCTION ferry.create_node(name, text) IS 'make this database a node; dsn is how peers reach it; returns the node id';
-REVOKE ALL ON FUNCTION ferry.create_node(name, text) FROM PUBLIC;
+COMMENT ON FUNCTION ferry.create_node(name, text, uuid) IS 'make this database a node; dsn is how peers reach it; group_id: the group of nodes it belongs to (default: a new one, until it is linked); returns the node id';
+REVOKE ALL ON FUNCTION ferry.create_node(name, text, uuid) FROM PUBLIC;
+
+/* a grow-only set, so that groups which are joined anywhere know each other everywhere */
+CREATE FUNCTION ferry._join_groups(others uuid[]) RETURNS void
+	LANGUAGE sql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	UPDATE ferry.local_node SET groups = ARRAY(SELECT DISTINCT g FROM unnest(groups || others) AS g ORDER BY g)
+	WHERE NOT groups @> others;
+	END;
+COMMENT ON FUNCTION ferry._join_groups(uuid[]) IS 'internal: the group here and one known by these ids are the same from now on';
+REVOKE ALL ON FUNCTION ferry._join_groups(uuid[]) FROM PUBLIC;
 
 CREATE FUNCTION ferry._require_node() RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE

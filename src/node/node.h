@@ -51,6 +51,14 @@ extern bool node_refresh(void);	/* read again; false, and forgotten, if it is no
 extern NodeId node_id(void);
 extern const char *node_name(void); /* in a backend-long context */
 
+/*
+ * The ids of the group that this node belongs to, as the text of a uuid[]; and
+ * from now on it is the same as the group that is known by those ids elsewhere.
+ * Both need a transaction.
+ */
+extern char *node_groups(void);
+extern void node_join_groups(const char *groups);
+
 /* a fresh dot of this node, greater than every stamp seen so far */
 extern Dot	node_stamp(void);
 
