@@ -7,7 +7,8 @@
  * rule that is commutative, associative and idempotent:
  *
  *	columns		last-writer-wins registers, each with its own dot (column mode)
- *				or one for the whole row (row mode).
+ *				or one for the whole row (row mode).  Columns that merge by a
+ *				strategy: see parts.c.
  *	life		last_wins: one more register, written by every write, so that
  *				its dot is always the last one.  update_wins: the set of dots
  *				that keep the row alive, merged as an optimised OR-set without
@@ -52,6 +53,24 @@ is_contested(const Version *a, Dot of_a, const Version *b, Dot of_b)
 	return !dot_equal(of_a, of_b) && !version_covers(b, of_a) && !version_covers(a, of_b);
 }
 
+/* a column of which one side at least is no register: who is later, or are they joined? */
+static void
+merge_generations(const Version *local, const Version *remote, Dot dl, Dot dr,
+				  uint16_t id, int c, MergePlan *plan)
+{
+	int			order = version_compare_generations(remote, local, id);
+	ColumnParts *parts = version_column_parts(order > 0 ? remote : local, id);
+
+	plan->take_remote[c] = order > 0;
+	if (order == 0 && parts != NULL)
+	{
+		plan->joined[c] = plan->any_joined = true;
+		plan->take_remote[c] = dot_compare(dr, dl) > 0;
+	}
+	else if (parts)
+		version_put_parts(&plan->version, parts);
+}
+
 static void
 merge_columns(const Version *local, const Version *remote,
 			  const uint16_t *ids, int n, MergePlan *plan)
@@ -66,8 +85,11 @@ merge_columns(const Version *local, const Version *remote,
 		Dot			dr = version_column_dot(remote, ids[c]);
 		Dot			winner;
 
-		plan->take_remote[c] = dot_compare(dr, dl) > 0;
-		plan->contested[c] = is_contested(local, dl, remote, dr);
+		if (local->nparts == 0 && remote->nparts == 0)
+			plan->take_remote[c] = dot_compare(dr, dl) > 0;
+		else
+			merge_generations(local, remote, dl, dr, ids[c], c, plan);
+		plan->contested[c] = !plan->joined[c] && is_contested(local, dl, remote, dr);
 		winner = plan->take_remote[c] ? dr : dl;
 		if (!dot_equal(winner, out->last))
 		{
@@ -170,6 +192,8 @@ merge_plan(const MergeRules *rules, const MergeSide *local, const MergeSide *rem
 	plan->outcome = MERGE_MERGED;
 	plan->take_remote = core_alloc(sizeof(bool) * (rules->n + 1));
 	plan->contested = core_alloc(sizeof(bool) * (rules->n + 1));
+	plan->joined = core_alloc(sizeof(bool) * (rules->n + 1));
+	memset(plan->joined, 0, sizeof(bool) * (rules->n + 1));
 	plan->version.last = remote_later ? r->last : l->last;
 	merge_vectors(l, r, &plan->version);
 

@@ -36,6 +36,10 @@ typedef enum MergeOutcome
  * has seen the other's dot), so that different values there are a conflict.
  * life_contested: one side is dead, the other alive, and neither had seen the
  * other's last write.
+ *
+ * joined[i]: both sides have built on the same generation of a column that is
+ * no register (core/parts.h): its value is neither's but the join of both, which
+ * the caller computes; it then puts the column's parts into version.
  */
 typedef struct MergePlan
 {
@@ -46,6 +50,8 @@ typedef struct MergePlan
 	Version		version;
 	bool	   *take_remote;
 	bool	   *contested;
+	bool	   *joined;
+	bool		any_joined;
 } MergePlan;
 
 /* how the rows of one table merge; ids are those of its columns outside the key */

@@ -68,6 +68,97 @@ version_column_dot(const Version *v, uint16_t col)
 	return v->last;
 }
 
+ColumnParts *
+version_column_parts(const Version *v, uint16_t col)
+{
+	for (int p = 0; p < v->nparts && v->parts[p].col <= col; p++)
+		if (v->parts[p].col == col)
+			return &v->parts[p];
+	return NULL;
+}
+
+void
+version_put_parts(Version *v, const ColumnParts *parts)
+{
+	ColumnParts *old = v->parts;
+	int			n = v->nparts;
+	int			i = 0;
+
+	v->parts = core_alloc(sizeof(ColumnParts) * (n + 1));
+	v->nparts = 0;
+	for (; i < n && old[i].col < parts->col; i++)
+		v->parts[v->nparts++] = old[i];
+	v->parts[v->nparts++] = *parts;
+	if (i < n && old[i].col == parts->col)
+		i++;
+	for (; i < n; i++)
+		v->parts[v->nparts++] = old[i];
+}
+
+static bool
+same_part(const Part *a, const Part *b)
+{
+	if (a->node != b->node || a->ndots != b->ndots || a->removed != b->removed || a->len != b->len)
+		return false;
+	for (uint32_t i = 0; i < a->ndots; i++)
+		if (!dot_equal(a->dots[i], b->dots[i]))
+			return false;
+	return a->len == 0 || memcmp(a->bytes, b->bytes, a->len) == 0;
+}
+
+bool
+version_same_parts(const Version *a, const Version *b, uint16_t col)
+{
+	const ColumnParts *pa = version_column_parts(a, col);
+	const ColumnParts *pb = version_column_parts(b, col);
+
+	if (pa == NULL || pb == NULL)
+		return pa == pb;
+	if (pa->kind != pb->kind || pa->since.hlc != pb->since.hlc || pa->since.node != pb->since.node ||
+		pa->nparts != pb->nparts)
+		return false;
+	for (uint32_t i = 0; i < pa->nparts; i++)
+		if (!same_part(&pa->parts[i], &pb->parts[i]))
+			return false;
+	return true;
+}
+
+bool
+version_has_contribution(const Version *v, NodeId node)
+{
+	for (int p = 0; p < v->nparts; p++)
+	{
+		const ColumnParts *cp = &v->parts[p];
+
+		if ((cp->kind == KIND_COUNTER || cp->kind == KIND_SET) &&
+			version_column_dot(v, cp->col).node == node)
+			return true;
+		for (uint32_t i = 0; i < cp->nparts; i++)
+		{
+			if (cp->kind == KIND_COUNTER && cp->parts[i].node == node)
+				return true;
+			for (uint32_t d = 0; cp->kind == KIND_SET && d < cp->parts[i].ndots; d++)
+				if (cp->parts[i].dots[d].node == node)
+					return true;
+		}
+	}
+	return false;
+}
+
+int
+version_compare_generations(const Version *a, const Version *b, uint16_t col)
+{
+	const ColumnParts *pa = version_column_parts(a, col);
+	const ColumnParts *pb = version_column_parts(b, col);
+	Dot			da = pa ? (Dot) {pa->since.hlc, pa->since.node} : version_column_dot(a, col);
+	Dot			db = pb ? (Dot) {pb->since.hlc, pb->since.node} : version_column_dot(b, col);
+	int			ka = pa ? pa->kind : KIND_LWW;
+	int			kb = pb ? pb->kind : KIND_LWW;
+	int			order = dot_compare(da, db);
+
+	return order != 0 ? order : (ka > kb) - (ka < kb);
+}
+
 VersionOrder
 version_compare(const Version *a, const Version *b)
 {
@@ -154,6 +245,15 @@ version_write(const Version *v, Dot d, const uint16_t *changed, int nchanged,
 		}
 	}
 
+	/* the parts of what was left alone stay; a whole-row register has none */
+	if (track_columns && v->nparts > 0)
+	{
+		out->parts = core_alloc(sizeof(ColumnParts) * v->nparts);
+		for (i = 0; i < v->nparts; i++)
+			if (!is_among(changed, nchanged, v->parts[i].col))
+				out->parts[out->nparts++] = v->parts[i];
+	}
+
 	/* it has seen every dot that kept the row alive: only this one is left (implied) */
 	(void) update_wins;
 	(void) alive;
@@ -191,4 +291,20 @@ version_map_columns(Version *v, const uint16_t *map, int nmap)
 	}
 	v->ncols = n;
 	version_sort_columns(v->cols, n);
+
+	n = 0;
+	for (int p = 0; p < v->nparts; p++)
+	{
+		ColumnParts moved = v->parts[p];
+		int			at = n;
+
+		moved.col = moved.col < nmap ? map[moved.col] : 0;
+		if (moved.col == 0)
+			continue;
+		for (; at > 0 && v->parts[at - 1].col > moved.col; at--)
+			v->parts[at] = v->parts[at - 1];
+		v->parts[at] = moved;
+		n++;
+	}
+	v->nparts = n;
 }

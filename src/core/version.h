@@ -11,6 +11,7 @@
 #define FERRY_CORE_VERSION_H
 
 #include "core/hlc.h"
+#include "core/parts.h"
 
 typedef uint32_t NodeId;
 
@@ -35,7 +36,8 @@ typedef struct ColumnDot
  * vv holds every writer including last.node, sorted by node; an entry is never
  * 0.  cols holds the columns whose dot differs from last (in column mode),
  * sorted by column id.  live holds the dots that keep the row alive under
- * update_wins, sorted; under last_wins it is empty and means nothing.
+ * update_wins, sorted; under last_wins it is empty and means nothing.  parts
+ * holds the columns that are not registers, sorted by column id (core/parts.h).
  */
 typedef struct Version
 {
@@ -43,9 +45,11 @@ typedef struct Version
 	uint16_t	nvv;
 	uint16_t	ncols;
 	uint16_t	nlive;
+	uint16_t	nparts;
 	Dot		   *vv;
 	ColumnDot  *cols;
 	Dot		   *live;
+	ColumnParts *parts;
 } Version;
 
 typedef enum VersionOrder
@@ -80,6 +84,25 @@ version_covers(const Version *v, Dot d)
 	return version_seen(v, d.node) >= d.hlc;
 }
 extern Dot	version_column_dot(const Version *v, uint16_t col);
+
+/* a column's parts, NULL if it is a register */
+extern ColumnParts *version_column_parts(const Version *v, uint16_t col);
+
+/* put a column's parts, in place of those it has */
+extern void version_put_parts(Version *v, const ColumnParts *parts);
+
+/* are a column's parts the same in both? */
+extern bool version_same_parts(const Version *a, const Version *b, uint16_t col);
+
+/* may node have contributed to a counter, or added an element?  Its entry in vv must stay then. */
+extern bool version_has_contribution(const Version *v, NodeId node);
+
+/*
+ * The order of a column's generations in two versions (core/parts.c): the later
+ * is taken whole; of one generation, contents are joined.
+ */
+extern int	version_compare_generations(const Version *a, const Version *b, uint16_t col);
+
 extern VersionOrder version_compare(const Version *a, const Version *b);
 
 /* the largest stamp anywhere in v: what the local clock must be raised to */
@@ -89,8 +112,9 @@ extern Hlc	version_max_hlc(const Version *v);
  * A local write at dot d (greater than every stamp in v) that changed the
  * columns in changed[] (sorted by id) of all the table's columns all[] (sorted
  * by id; the key's columns are not among them).  track_columns is false in row
- * mode; update_wins says whether live is kept.  out may not be v; its arrays
- * are allocated.
+ * mode; update_wins says whether live is kept.  The changed columns become
+ * registers: the caller puts the parts of those that are not.  out may not be v;
+ * its arrays are allocated.
  */
 extern void version_write(const Version *v, Dot d,
 						  const uint16_t *changed, int nchanged,
@@ -114,7 +138,7 @@ extern Dot	version_get_last(const uint8_t *in);	/* any encoded version */
 
 /*
  * Rename the columns: map[col] is the new id of column id col, 0 drops it;
- * ids >= nmap are dropped.  Keeps cols sorted.
+ * ids >= nmap are dropped.  Keeps cols and parts sorted.
  */
 extern void version_map_columns(Version *v, const uint16_t *map, int nmap);
 

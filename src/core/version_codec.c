@@ -17,6 +17,7 @@
  *	VV		n, n * (node, age)					every writer but last.node
  *	COLS	n, n * (node, age, r, r * (gap, run))	groups of columns by dot
  *	LIVE	n, n * (node, age)					dots that keep the row alive
+ *	PARTS	see parts_codec.c; the last			columns that are not registers
  *
  * All of these are LEB128 varints.  "age" is last.hlc minus the stamp: a dot is
  * never later than the last one.  A group names its columns as runs of column
@@ -36,70 +37,10 @@
 #define FLAG_VV 0x01
 #define FLAG_COLS 0x02
 #define FLAG_LIVE 0x04
-#define FLAGS_KNOWN (FLAG_VV | FLAG_COLS | FLAG_LIVE)
+#define FLAG_PARTS 0x10
+#define FLAGS_KNOWN (FLAG_VV | FLAG_COLS | FLAG_LIVE | FLAG_PARTS)
 
 /* --- bytes --- */
-
-static uint8_t *
-put_varint(uint8_t *p, uint64_t v)
-{
-	while (v >= 0x80)
-	{
-		*p++ = (uint8_t) (v | 0x80);
-		v >>= 7;
-	}
-	*p++ = (uint8_t) v;
-	return p;
-}
-
-static size_t
-varint_bytes(uint64_t v)
-{
-	size_t		n = 1;
-
-	while (v >= 0x80)
-	{
-		n++;
-		v >>= 7;
-	}
-	return n;
-}
-
-typedef struct Input
-{
-	const uint8_t *p;
-	const uint8_t *end;
-	const char *error;
-} Input;
-
-static uint64_t
-get_varint(Input *in)
-{
-	uint64_t	v = 0;
-
-	for (int shift = 0; shift < 64; shift += 7)
-	{
-		uint8_t		b;
-
-		if (in->p >= in->end)
-		{
-			in->error = "version is truncated";
-			return 0;
-		}
-		b = *in->p++;
-		if (shift == 63 && b > 1)
-			break;
-		v |= (uint64_t) (b & 0x7f) << shift;
-		if (!(b & 0x80))
-		{
-			if (b == 0 && shift > 0)
-				break;
-			return v;
-		}
-	}
-	in->error = "version holds a malformed number";
-	return 0;
-}
 
 void
 version_put_dot(uint8_t *out, Dot d)
@@ -185,19 +126,6 @@ column_runs(const Version *v, Dot d, uint8_t *p, int *nruns)
 	return bytes;
 }
 
-static uint8_t *
-put_dot(const Version *v, uint8_t *p, Dot d)
-{
-	p = put_varint(p, d.node);
-	return put_varint(p, v->last.hlc - d.hlc);
-}
-
-static size_t
-dot_bytes(const Version *v, Dot d)
-{
-	return varint_bytes(d.node) + varint_bytes(v->last.hlc - d.hlc);
-}
-
 /* LIVE is left out where it says nothing: the last dot alone, or none */
 static bool
 live_is_stored(const Version *v)
@@ -210,7 +138,7 @@ version_encoded_bytes(const Version *v)
 {
 	size_t		bytes = VERSION_SIMPLE_BYTES;
 
-	if (v->nvv <= 1 && v->ncols == 0 && !live_is_stored(v))
+	if (v->nvv <= 1 && v->ncols == 0 && !live_is_stored(v) && v->nparts == 0)
 		return bytes;
 	bytes++;
 	if (v->nvv > 1)
@@ -241,6 +169,8 @@ version_encoded_bytes(const Version *v)
 		for (int i = 0; i < v->nlive; i++)
 			bytes += dot_bytes(v, v->live[i]);
 	}
+	if (v->nparts > 0)
+		bytes += parts_bytes(v);
 	return bytes;
 }
 
@@ -251,7 +181,7 @@ version_encode(const Version *v, uint8_t *out)
 	uint8_t    *flags;
 
 	version_put_dot(out, v->last);
-	if (v->nvv <= 1 && v->ncols == 0 && !live_is_stored(v))
+	if (v->nvv <= 1 && v->ncols == 0 && !live_is_stored(v) && v->nparts == 0)
 		return VERSION_SIMPLE_BYTES;
 	flags = p++;
 	*flags = 0;
@@ -287,26 +217,15 @@ version_encode(const Version *v, uint8_t *out)
 		for (int i = 0; i < v->nlive; i++)
 			p = put_dot(v, p, v->live[i]);
 	}
+	if (v->nparts > 0)
+	{
+		*flags |= FLAG_PARTS;
+		p = parts_put(v, p);
+	}
 	return p - out;
 }
 
 /* --- reading back --- */
-
-static Dot
-get_dot(Input *in, Hlc last)
-{
-	Dot			d;
-	uint64_t	node = get_varint(in);
-	uint64_t	age = get_varint(in);
-
-	if (!in->error && (node == 0 || node > UINT32_MAX))
-		in->error = "version holds an invalid node id";
-	if (!in->error && age >= last)
-		in->error = "version holds an invalid stamp";
-	d.node = (NodeId) node;
-	d.hlc = last - age;
-	return d;
-}
 
 static void
 get_vv(Input *in, Version *v)
@@ -485,6 +404,8 @@ version_decode(const uint8_t *in, size_t n, Version *out, const char **error)
 		get_cols(&input, out);
 	if (!input.error && (flags & FLAG_LIVE))
 		get_live(&input, out);
+	if (!input.error && (flags & FLAG_PARTS))
+		parts_get(&input, out);
 	if (!input.error && input.p != input.end)
 		input.error = "version has bytes after its end";
 	if (input.error)

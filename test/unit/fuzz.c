@@ -140,6 +140,21 @@ make_corpus(void)
 	memcpy(two + 1, bytes, n);
 	memcpy(two + 1 + n, bytes, n);
 	seed(1, two, 1 + 2 * n);
+	{
+		Dot			added[2] = {{500, 3}, {700, 9}};
+		Part		share = {.node = 3, .len = 2, .bytes = (const uint8_t *) "\x80\x01"};
+		Part		elements[3] = {{.ndots = 2, .dots = added}, {.ndots = 1, .dots = added}, {.ndots = 1, .dots = added}};
+		Part		keys[2] = {{.ndots = 1, .dots = added + 1}, {.ndots = 1, .dots = added, .removed = true, .len = 1, .bytes = (const uint8_t *) "k"}};
+		ColumnParts parts[4] = {{3, KIND_COUNTER, {0, 0}, 1, &share}, {4, KIND_SET, {500, 3}, 3, elements},
+		{5, KIND_MAP, {0, 0}, 2, keys}, {6, KIND_MAX, {500, 3}, 0, NULL}};
+
+		v.parts = parts, v.nparts = 4;
+		n = version_encode(&v, bytes);
+		two[0] = n;
+		memcpy(two + 1, bytes, n);
+		memcpy(two + 1 + n, bytes, n);
+		seed(1, two, 1 + 2 * n);
+	}
 	n = 12;
 	version_put_dot(bytes, v.last);
 	two[0] = n;

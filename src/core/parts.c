@@ -1,0 +1,259 @@
+/*
+ * parts.c
+ *		Columns that merge by a strategy: the lattice, and how it is written to
+ *		and merged.
+ *
+ * A column of a row state is a pair (generation, content), ordered by the
+ * generation first.  The generation is (since, kind): "since" is the dot of the
+ * last write that replaced the column as a whole, and kind says what was built
+ * on it.  Two columns of different generations: the later one is taken whole.
+ * Of the same generation: the contents are joined, by kind.
+ *
+ *	register	since is the column's dot, and the content is the value.  So one
+ *				generation is one write, and all this is last-writer-wins.
+ *	counter		node -> what it has contributed; the value is the sum.  What stood
+ *				in the column when the generation began is its writer's
+ *				contribution.  A node's contributions only grow in its own
+ *				history, so the side that has seen more of the node has the
+ *				right one.
+ *	max, min	the value itself.
+ *	set			element -> dots that added it: an observed-remove set without
+ *				tombstones (Bieniusa et al., INRIA RR-8083).  A dot stays if both
+ *				sides hold it, or if the side that lacks it has not seen it.  The
+ *				set of dots must be kept, not the latest only: let x be added by
+ *				a and by b > a, concurrently, and c remove x having seen b alone.
+ *				By sets, {a, b} and {} (seen b) make {a}, whichever way they meet.
+ *				By the maximum, whoever merged a and b first has forgotten a, and
+ *				x dies there and lives where c met a first.
+ *	map			key -> the last write of it, a removal being a write too.
+ *	function	the value itself, joined by a function of the user's.
+ *
+ * A strategy (ferry.set_merge) is what local writes do, and no more: which kind
+ * they build, on what they find.  A register becomes a counter of the same
+ * generation, whose ground is the register's value, so that the first writes
+ * after the change compose, wherever they are made.  A kind that becomes another
+ * kind, or a register again, begins a new generation.  A row that is born under
+ * a strategy is of generation zero: concurrent births are joined.
+ *
+ * Merging asks the states alone, never what strategy is set.  So nodes that have
+ * not heard of a change yet, or had it for a while before another one, merge as
+ * all others do.  (Two nodes that merged one pair by different rules would hold
+ * different values under equal vectors: nothing would ever mend that.)
+ *
+ * Each content is a join-semilattice and each local write goes up in it; the
+ * vector says which writes a state includes.  If L.vv <= R.vv, then R is the
+ * join of all that L is made of and more: R may be taken whole, for every kind.
+ */
+#include "core/parts.h"
+#include "core/version.h"
+
+static int
+compare_bytes(const uint8_t *a, uint32_t na, const uint8_t *b, uint32_t nb)
+{
+	if (na != nb)
+		return na < nb ? -1 : 1;
+	return na > 0 ? memcmp(a, b, na) : 0;
+}
+
+int
+item_compare(const Item *a, const Item *b)
+{
+	return compare_bytes(a->key, a->key_len, b->key, b->key_len);
+}
+
+/* --- merge --- */
+
+static bool
+holds(const Item *item, Dot d)
+{
+	for (uint32_t i = 0; item && i < item->ndots; i++)
+		if (dot_equal(item->dots[i], d))
+			return true;
+	return false;
+}
+
+static void
+add_sorted(Item *item, Dot d)
+{
+	uint32_t	at = item->ndots;
+
+	if (holds(item, d))
+		return;
+	while (at > 0 && dot_compare(item->dots[at - 1], d) > 0)
+	{
+		item->dots[at] = item->dots[at - 1];
+		at--;
+	}
+	item->dots[at] = d;
+	item->ndots++;
+}
+
+/* the dots of one side that survive the other */
+static void
+add_survivors(Item *out, const Item *mine, const Item *other, const Version *other_version)
+{
+	for (uint32_t i = 0; mine && i < mine->ndots; i++)
+		if (holds(other, mine->dots[i]) || !version_covers(other_version, mine->dots[i]))
+			add_sorted(out, mine->dots[i]);
+}
+
+static bool
+merge_element(const Item *l, const Version *lv, const Item *r, const Version *rv, Item *out)
+{
+	*out = l ? *l : *r;
+	out->ndots = 0;
+	out->dots = core_alloc(sizeof(Dot) * ((l ? l->ndots : 0) + (r ? r->ndots : 0)));
+	add_survivors(out, l, r, rv);
+	add_survivors(out, r, l, lv);
+	return out->ndots > 0;
+}
+
+static bool
+merge_key(const Item *l, const Item *r, Item *out)
+{
+	if (l && r)
+		*out = dot_compare(r->dots[0], l->dots[0]) > 0 ? *r : *l;
+	else
+		*out = l ? *l : *r;
+	return true;
+}
+
+int
+items_merge(ColumnKind kind, const Item *l, int nl, const Version *lv,
+			const Item *r, int nr, const Version *rv, Item *out)
+{
+	int			i = 0;
+	int			j = 0;
+	int			n = 0;
+
+	while (i < nl || j < nr)
+	{
+		int			order = i >= nl ? 1 : j >= nr ? -1 : item_compare(&l[i], &r[j]);
+		const Item *mine = order <= 0 ? &l[i++] : NULL;
+		const Item *theirs = order >= 0 ? &r[j++] : NULL;
+
+		if (kind == KIND_SET ? merge_element(mine, lv, theirs, rv, &out[n]) : merge_key(mine, theirs, &out[n]))
+			n++;
+	}
+	return n;
+}
+
+int
+shares_merge(const Part *l, int nl, const Version *lv,
+			 const Part *r, int nr, const Version *rv, Part *out)
+{
+	int			i = 0;
+	int			j = 0;
+	int			n = 0;
+
+	while (i < nl || j < nr)
+	{
+		NodeId		node = j >= nr || (i < nl && l[i].node < r[j].node) ? l[i].node : r[j].node;
+		const Part *mine = i < nl && l[i].node == node ? &l[i++] : NULL;
+		const Part *theirs = j < nr && r[j].node == node ? &r[j++] : NULL;
+		const Part *winner = version_seen(rv, node) > version_seen(lv, node) ? theirs : mine;
+
+		/* who has seen as much and has none says that there is none: only a forged state gets here */
+		if (version_seen(rv, node) == version_seen(lv, node) && winner == NULL)
+			winner = theirs;
+		if (winner)
+			out[n++] = *winner;
+	}
+	return n;
+}
+
+/* --- local writes --- */
+
+Ground
+parts_ground(const Version *before, uint16_t col, ColumnKind kind, const Dot *d, PartsSince *since)
+{
+	const ColumnParts *parts;
+	Dot			own;
+
+	*since = (PartsSince) {0, 0};
+	if (before == NULL)
+		return GROUND_NOTHING;
+	parts = version_column_parts(before, col);
+	if (parts && parts->kind == kind)
+	{
+		*since = parts->since;
+		return GROUND_SAME;
+	}
+	own = parts ? *d : version_column_dot(before, col);
+	*since = (PartsSince) {own.hlc, own.node};
+	return parts ? GROUND_OTHER : GROUND_REGISTER;
+}
+
+static void
+give_dot(Item *item, const Dot *d)
+{
+	item->dots = core_alloc(sizeof(Dot));
+	item->dots[0] = *d;
+	item->ndots = 1;
+}
+
+int
+items_write(ColumnKind kind, const Item *old, int nold, const Item *fresh, int nfresh,
+			const Dot *d, Item *out)
+{
+	int			i = 0;
+	int			j = 0;
+	int			n = 0;
+
+	while (i < nold || j < nfresh)
+	{
+		int			order = i >= nold ? 1 : j >= nfresh ? -1 : item_compare(&old[i], &fresh[j]);
+		const Item *was = order <= 0 ? &old[i++] : NULL;
+		const Item *is = order >= 0 ? &fresh[j++] : NULL;
+
+		if (is)
+		{
+			out[n] = *is;
+			out[n].removed = false;
+			if (was && !was->removed &&
+				(kind == KIND_SET ||
+				 compare_bytes(was->value, was->value_len, is->value, is->value_len) == 0))
+			{
+				out[n].dots = was->dots;
+				out[n].ndots = was->ndots;
+			}
+			else
+				give_dot(&out[n], d);
+			n++;
+		}
+		else if (kind == KIND_MAP)
+		{
+			out[n] = *was;
+			if (!was->removed)
+			{
+				out[n].removed = true;
+				give_dot(&out[n], d);
+			}
+			n++;
+		}
+	}
+	return n;
+}
+
+int
+shares_put(const Part *shares, int n, NodeId node, const uint8_t *bytes, uint32_t len, Part *out)
+{
+	int			m = 0;
+	int			i = 0;
+
+	for (; i < n && shares[i].node < node; i++)
+		out[m++] = shares[i];
+	if (i < n && shares[i].node == node)
+		i++;
+	if (len > 0)
+	{
+		memset(&out[m], 0, sizeof(Part));
+		out[m].node = node;
+		out[m].bytes = bytes;
+		out[m].len = len;
+		m++;
+	}
+	for (; i < n; i++)
+		out[m++] = shares[i];
+	return m;
+}

@@ -1,0 +1,683 @@
+/*
+ * strategies.c
+ *		Columns that merge by a strategy: the laws of merge over random reachable
+ *		states, and a model as oracle.  Prints TAP; SEED repeats a run.
+ *
+ * A simulation as in core.c: nodes with clocks of their own write, delete and
+ * exchange the states of one key, late, twice and out of order.  A number may be
+ * a register, counter, maximum, minimum or merged by a function (here: bitwise
+ * or), an array a register or a set, an object a register or a map.  In half of
+ * the runs every node changes its strategies at random and on its own, so that
+ * all transitions meet all others: merging must converge all the same.  In the
+ * other half they stand, and the model says what must come out:
+ *
+ *	counter		the sum of all that was added
+ *	max, min	the extreme of all that was written; the function likewise
+ *	set			an element is in if some addition of it was seen by no removal
+ *	map			each key as its last writer left it
+ *
+ * Opening and closing of values is the server's (src/state/strategy_*.c); here
+ * it is done for numbers and bytes.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "arena.h"
+#include "core/merge.h"
+
+static int	tests = 0;
+static int	failures = 0;
+
+static void
+ok(bool condition, const char *name)
+{
+	tests++;
+	if (!condition)
+		failures++;
+	printf("%sok %d - %s\n", condition ? "" : "not ", tests, name);
+}
+
+/* --- states --- */
+
+enum {NUM = 0, SET = 1, MAP = 2, PLAIN = 3, NCOLS = 4};
+enum {NELEMS = 5, NNODES = 4};
+static const uint16_t ids[NCOLS] = {2, 3, 5, 9};
+
+/* elements and keys are numbers below NELEMS; 0 of val: no such key */
+typedef struct Value
+{
+	int64_t		num;
+	bool		in[NELEMS];
+	uint64_t	val[NELEMS];
+} Value;
+
+typedef struct State
+{
+	bool		alive;
+	Version		version;
+	Value		values[NCOLS];
+} State;
+
+static const uint8_t names[NELEMS] = {0, 1, 2, 3, 4};
+
+static int64_t
+apply_function(ColumnKind kind, int64_t a, int64_t b)
+{
+	if (kind == KIND_FUNCTION)
+		return a | b;
+	return (kind == KIND_MAX) == (a > b) ? a : b;
+}
+
+/* --- opening and closing --- */
+
+static int64_t
+amount(const Part *p)
+{
+	int64_t		v = 0;
+
+	if (p->len > 0)
+		memcpy(&v, p->bytes, sizeof(v));
+	return v;
+}
+
+static uint32_t
+put_amount(int64_t v, const uint8_t **bytes)
+{
+	uint8_t    *b = core_alloc(sizeof(v));
+
+	memcpy(b, &v, sizeof(v));
+	*bytes = b;
+	return v != 0 ? sizeof(v) : 0;
+}
+
+/* every node's share, that of the column's writer included */
+static int
+open_shares(const Version *v, uint16_t id, int64_t value, Part *out)
+{
+	const ColumnParts *cp = version_column_parts(v, id);
+	const uint8_t *bytes;
+	uint32_t	len;
+
+	for (uint32_t i = 0; cp && i < cp->nparts; i++)
+		value -= amount(&cp->parts[i]);
+	len = put_amount(value, &bytes);
+	return shares_put(cp ? cp->parts : NULL, cp ? cp->nparts : 0, version_column_dot(v, id).node, bytes, len, out);
+}
+
+static int64_t
+close_shares(Version *v, uint16_t id, PartsSince since, const Part *shares, int n)
+{
+	ColumnParts cp = {id, KIND_COUNTER, since, 0, core_alloc(sizeof(Part) * (n + 1))};
+	int64_t		sum = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		sum += amount(&shares[i]);
+		if (shares[i].node != version_column_dot(v, id).node)
+			cp.parts[cp.nparts++] = shares[i];
+	}
+	version_put_parts(v, &cp);
+	return sum;
+}
+
+static int
+open_items(ColumnKind kind, const Version *v, uint16_t id, const Value *value, Item *out)
+{
+	const ColumnParts *cp = v ? version_column_parts(v, id) : NULL;
+	Dot			own = v ? version_column_dot(v, id) : (Dot) {0, 0};
+	uint32_t	at = 0;
+	int			n = 0;
+
+	for (int e = 0; e < NELEMS; e++)
+	{
+		Item	   *item = &out[n];
+		bool		here = kind == KIND_SET ? value->in[e] : value->val[e] != 0;
+		const Part *removed = NULL;
+
+		for (uint32_t p = 0; cp && p < cp->nparts; p++)
+			if (cp->parts[p].removed && cp->parts[p].bytes[0] == e)
+				removed = &cp->parts[p];
+		if (!here && !removed)
+			continue;
+		memset(item, 0, sizeof(*item));
+		item->key = &names[e];
+		item->key_len = 1;
+		item->removed = !here;
+		item->value = (const uint8_t *) &value->val[e];
+		item->value_len = sizeof(value->val[e]);
+		if (removed)
+		{
+			item->dots = removed->dots;
+			item->ndots = 1;
+		}
+		else if (cp)
+		{
+			item->dots = cp->parts[at].dots;
+			item->ndots = cp->parts[at++].ndots;
+		}
+		else
+		{
+			item->dots = core_alloc(sizeof(Dot));
+			item->dots[0] = own;
+			item->ndots = 1;
+		}
+		n++;
+	}
+	return n;
+}
+
+static void
+close_items(ColumnKind kind, Version *v, uint16_t id, PartsSince since, const Item *items, int n, Value *value)
+{
+	ColumnParts cp = {id, kind, since, 0, core_alloc(sizeof(Part) * (n + 1))};
+	Value		out = {0};
+
+	for (int pass = 0; pass < 2; pass++)
+		for (int i = 0; i < n; i++)
+		{
+			Part	   *part = &cp.parts[cp.nparts];
+
+			if (items[i].removed != (pass == 1))
+				continue;
+			memset(part, 0, sizeof(*part));
+			part->dots = items[i].dots;
+			part->ndots = items[i].ndots;
+			part->removed = items[i].removed;
+			if (part->removed)
+			{
+				part->bytes = items[i].key;
+				part->len = items[i].key_len;
+			}
+			else if (kind == KIND_SET)
+				out.in[items[i].key[0]] = true;
+			else
+				memcpy(&out.val[items[i].key[0]], items[i].value, sizeof(uint64_t));
+			cp.nparts++;
+		}
+	version_put_parts(v, &cp);
+	*value = out;
+}
+
+/* --- merge --- */
+
+static void
+join(Version *out, int c, const State *l, const State *r, Value *value)
+{
+	const ColumnParts *cp = version_column_parts(&l->version, ids[c]);
+
+	if (cp->kind == KIND_COUNTER)
+	{
+		Part		sl[NNODES + 1];
+		Part		sr[NNODES + 1];
+		Part		s[2 * NNODES + 2];
+		int			nl = open_shares(&l->version, ids[c], l->values[c].num, sl);
+		int			nr = open_shares(&r->version, ids[c], r->values[c].num, sr);
+		int			n = shares_merge(sl, nl, &l->version, sr, nr, &r->version, s);
+
+		value->num = close_shares(out, ids[c], cp->since, s, n);
+	}
+	else if (cp->kind == KIND_SET || cp->kind == KIND_MAP)
+	{
+		Item		il[NELEMS];
+		Item		ir[NELEMS];
+		Item		i[2 * NELEMS];
+		int			nl = open_items(cp->kind, &l->version, ids[c], &l->values[c], il);
+		int			nr = open_items(cp->kind, &r->version, ids[c], &r->values[c], ir);
+		int			n = items_merge(cp->kind, il, nl, &l->version, ir, nr, &r->version, i);
+
+		close_items(cp->kind, out, ids[c], cp->since, i, n, value);
+	}
+	else
+	{
+		value->num = apply_function(cp->kind, l->values[c].num, r->values[c].num);
+		version_put_parts(out, cp);
+	}
+}
+
+static State
+merge_states(LifePolicy life, const State *l, const State *r, MergeOutcome *outcome)
+{
+	State		out = *l;
+	MergePlan	plan;
+	MergeRules	rules = {MERGE_MODE_COLUMN, life, ids, NCOLS};
+	MergeSide	local = {&l->version, l->alive};
+	MergeSide	remote = {&r->version, r->alive};
+
+	merge_plan(&rules, &local, &remote, &plan);
+	*outcome = plan.outcome;
+	if (plan.outcome == MERGE_IGNORED)
+		return out;
+	if (plan.outcome == MERGE_TAKEN)
+		return *r;
+	out.alive = plan.alive;
+	out.version = plan.version;
+	for (int c = 0; c < NCOLS; c++)
+	{
+		if (plan.joined[c])
+			join(&out.version, c, l, r, &out.values[c]);
+		else if (plan.take_remote[c])
+			out.values[c] = r->values[c];
+	}
+	return out;
+}
+
+static bool
+same_version(const Version *a, const Version *b)
+{
+	uint8_t    *ba = core_alloc(version_encoded_bytes(a));
+	uint8_t    *bb = core_alloc(version_encoded_bytes(b));
+	size_t		na = version_encode(a, ba);
+	size_t		nb = version_encode(b, bb);
+
+	return na == nb && memcmp(ba, bb, na) == 0;
+}
+
+static bool
+same_state(const State *a, const State *b)
+{
+	bool		same = a->alive == b->alive && same_version(&a->version, &b->version) &&
+		a->values[NUM].num == b->values[NUM].num && a->values[PLAIN].num == b->values[PLAIN].num;
+
+	for (int e = 0; e < NELEMS; e++)
+		same &= a->values[SET].in[e] == b->values[SET].in[e] && a->values[MAP].val[e] == b->values[MAP].val[e];
+	return same;
+}
+
+/* --- the model --- */
+
+typedef struct Op
+{
+	Dot			dot;
+	Version		seen;			/* what its writer had seen */
+	bool		has_seen;
+	int			elem;
+	bool		adds;			/* else removes */
+	uint64_t	val;
+} Op;
+
+enum {MAX_OPS = 4000};
+static Op	set_ops[MAX_OPS];
+static Op	map_ops[MAX_OPS];
+static int	nset_ops,
+			nmap_ops;
+static int64_t num_model;
+static bool num_written;
+
+static void
+note_num(ColumnKind kind, int64_t was, int64_t wanted)
+{
+	if (kind == KIND_COUNTER)
+		num_model += wanted - was;
+	else
+		num_model = num_written ? apply_function(kind, num_model, wanted) : wanted;
+	num_written = true;
+}
+
+static void
+note_op(Op *ops, int *n, Dot dot, const Version *seen, int elem, bool adds, uint64_t val)
+{
+	if (*n < MAX_OPS)
+	{
+		Op		   *op = &ops[(*n)++];
+
+		memset(op, 0, sizeof(*op));
+		op->dot = dot;
+		if (seen)
+			op->seen = *seen;
+		op->has_seen = seen != NULL;
+		op->elem = elem;
+		op->adds = adds;
+		op->val = val;
+	}
+}
+
+static bool
+model_holds(const State *s, ColumnKind num_kind)
+{
+	bool		right = s->values[NUM].num == num_model || num_kind == KIND_LWW;
+
+	for (int e = 0; e < NELEMS; e++)
+	{
+		bool		in = false;
+		const Op   *last = NULL;
+
+		for (int i = 0; i < nset_ops; i++)
+		{
+			bool		removed = false;
+
+			if (!set_ops[i].adds || set_ops[i].elem != e)
+				continue;
+			for (int j = 0; j < nset_ops; j++)
+				removed |= !set_ops[j].adds && set_ops[j].elem == e && set_ops[j].has_seen &&
+					version_covers(&set_ops[j].seen, set_ops[i].dot);
+			in |= !removed;
+		}
+		right &= s->values[SET].in[e] == in;
+		for (int i = 0; i < nmap_ops; i++)
+			if (map_ops[i].elem == e && (!last || dot_compare(map_ops[i].dot, last->dot) > 0))
+				last = &map_ops[i];
+		right &= s->values[MAP].val[e] == (last ? last->val : 0);
+	}
+	return right;
+}
+
+/* --- the simulation --- */
+
+typedef struct Node
+{
+	Hlc			clock;
+	bool		has;
+	State		state;
+	ColumnKind	kinds[NCOLS];
+} Node;
+
+static const ColumnKind num_kinds[] = {KIND_COUNTER, KIND_MAX, KIND_MIN, KIND_FUNCTION, KIND_LWW};
+
+static void
+random_kinds(ColumnKind *kinds)
+{
+	kinds[NUM] = num_kinds[rand() % 5];
+	kinds[SET] = rand() % 3 ? KIND_SET : KIND_LWW;
+	kinds[MAP] = rand() % 3 ? KIND_MAP : KIND_LWW;
+	kinds[PLAIN] = KIND_LWW;
+}
+
+static Value
+random_value(int c, const Value *old)
+{
+	Value		v = *old;
+
+	if (c == NUM)
+		v.num = rand() % 3 ? old->num + rand() % 7 - 3 : rand() % 64;
+	for (int e = 0; e < NELEMS; e++)
+	{
+		if (c == SET && rand() % 3 == 0)
+			v.in[e] = !v.in[e];
+		if (c == MAP && rand() % 3 == 0)
+			v.val[e] = rand() % 3 ? (uint64_t) (1 + rand() % 1000000) : 0;
+	}
+	return v;
+}
+
+static void
+write_column(const State *old, Node *node, int c, Dot d, Version *after, Value wanted)
+{
+	ColumnKind	kind = node->kinds[c];
+	const Version *before = old ? &old->version : NULL;
+	Value		none = {0};
+	const Value *was = old ? &old->values[c] : &none;
+	Value	   *out = &node->state.values[c];
+	PartsSince	since;
+	Ground		ground;
+
+	for (int e = 0; e < NELEMS; e++)
+	{
+		if (c == SET && was->in[e] != wanted.in[e])
+			note_op(set_ops, &nset_ops, d, before, e, wanted.in[e], 0);
+		if (c == MAP && was->val[e] != wanted.val[e])
+			note_op(map_ops, &nmap_ops, d, before, e, true, wanted.val[e]);
+	}
+	if (c == NUM)
+		note_num(kind, was->num, wanted.num);
+
+	*out = wanted;
+	if (kind == KIND_LWW)
+		return;
+	ground = parts_ground(before, ids[c], kind, &d, &since);
+	if (kind == KIND_COUNTER)
+	{
+		Part		s[NNODES + 1];
+		Part		t[NNODES + 2];
+		const uint8_t *bytes;
+		int			n = 0;
+		int64_t		mine = wanted.num;
+
+		if (ground == GROUND_SAME || ground == GROUND_REGISTER)
+		{
+			n = open_shares(before, ids[c], was->num, s);
+			mine -= was->num;
+			for (int i = 0; i < n; i++)
+				if (s[i].node == d.node)
+					mine += amount(&s[i]);
+		}
+		{
+			uint32_t	len = put_amount(mine, &bytes);
+
+			n = shares_put(s, n, d.node, bytes, len, t);
+		}
+		out->num = close_shares(after, ids[c], since, t, n);
+	}
+	else if (kind == KIND_SET || kind == KIND_MAP)
+	{
+		Item		i[2 * NELEMS];
+		Item		fresh[NELEMS];
+		Item		t[3 * NELEMS];
+		int			n = ground == GROUND_SAME || ground == GROUND_REGISTER ?
+			open_items(kind, before, ids[c], was, i) : 0;
+		int			m = open_items(kind, NULL, ids[c], &wanted, fresh);
+
+		n = items_write(kind, i, n, fresh, m, &d, t);
+		close_items(kind, after, ids[c], since, t, n, out);
+	}
+	else
+	{
+		ColumnParts cp = {ids[c], kind, since, 0, NULL};
+
+		if (ground == GROUND_SAME || ground == GROUND_REGISTER)
+			out->num = apply_function(kind, was->num, wanted.num);
+		version_put_parts(after, &cp);
+	}
+}
+
+static void
+write_locally(LifePolicy life, Node *nodes, int n)
+{
+	State		old = nodes[n].state;
+	State	   *s = &nodes[n].state;
+	bool		had = nodes[n].has;
+	bool		birth = !had || !old.alive;
+	bool		kill = !birth && rand() % 4 == 0;
+	uint16_t	changed[NCOLS];
+	int			nchanged = 0;
+	Value		wanted[NCOLS];
+	bool		writes[NCOLS];
+	Version		after;
+	Dot			d;
+
+	nodes[n].clock = hlc_next(nodes[n].clock, (Hlc) (1000 + rand() % 60));
+	d = (Dot) {nodes[n].clock, (NodeId) n + 1};
+	for (int c = 0; c < NCOLS; c++)
+	{
+		Value		none = {0};
+
+		wanted[c] = random_value(c, had ? &old.values[c] : &none);
+		writes[c] = birth || (!kill && rand() % 2);
+		if (writes[c])
+			changed[nchanged++] = ids[c];
+	}
+	if (had)
+		version_write(&old.version, d, changed, nchanged, ids, NCOLS, true, life == LIFE_UPDATE_WINS, !kill, &after);
+	else
+		version_init(&after, d);
+	for (int c = 0; c < NCOLS; c++)
+		if (writes[c])
+			write_column(had ? &old : NULL, &nodes[n], c, d, &after, wanted[c]);
+	s->version = after;
+	s->alive = !kill;
+	nodes[n].has = true;
+}
+
+static void
+carry(LifePolicy life, Node *nodes, int to, const State *s)
+{
+	MergeOutcome outcome;
+
+	if (s->version.last.hlc > nodes[to].clock)
+		nodes[to].clock = s->version.last.hlc;
+	nodes[to].state = nodes[to].has ? merge_states(life, &nodes[to].state, s, &outcome) : *s;
+	nodes[to].has = true;
+}
+
+/* one schedule; fills the pool with states met on the way */
+static bool
+simulate(LifePolicy life, bool changing, State *pool, int npool, bool *as_model)
+{
+	Node		nodes[NNODES];
+	ColumnKind	kinds[NCOLS];
+	int			filled = 0;
+	int			steps = 5 + rand() % 40;
+
+	memset(nodes, 0, sizeof(nodes));
+	nset_ops = nmap_ops = 0;
+	num_model = 0;
+	num_written = false;
+	random_kinds(kinds);
+	if (!changing)
+	{
+		kinds[SET] = KIND_SET;
+		kinds[MAP] = KIND_MAP;
+	}
+	for (int n = 0; n < NNODES; n++)
+		memcpy(nodes[n].kinds, kinds, sizeof(kinds));
+	while (filled < npool || steps-- > 0)
+	{
+		int			n = rand() % NNODES;
+		int			from = rand() % NNODES;
+
+		if (changing && rand() % 6 == 0)
+			random_kinds(nodes[n].kinds);
+		if (rand() % 2)
+			write_locally(life, nodes, n);
+		else if (filled > 0 && rand() % 3 == 0)
+			carry(life, nodes, n, &pool[rand() % filled]);
+		else if (nodes[from].has)
+			carry(life, nodes, n, &nodes[from].state);
+		if (nodes[n].has && filled < npool)
+			pool[filled++] = nodes[n].state;
+	}
+	for (int round = 0; round < 2; round++)
+		for (int i = 0; i < NNODES; i++)
+			for (int j = 0; j < NNODES; j++)
+				if (nodes[j].has)
+					carry(life, nodes, i, &nodes[j].state);
+	if (!changing)
+		*as_model &= model_holds(&nodes[0].state, kinds[NUM]);
+	for (int i = 1; i < NNODES; i++)
+		if (!same_state(&nodes[0].state, &nodes[i].state))
+			return false;
+	return true;
+}
+
+static bool
+survives_codec(const Version *v)
+{
+	size_t		n = version_encoded_bytes(v);
+	uint8_t    *bytes = core_alloc(n);
+	Version		back;
+	const char *error;
+
+	return version_encode(v, bytes) == n && version_decode(bytes, n, &back, &error) &&
+		same_version(v, &back) && version_compare(v, &back) == VERSION_EQUAL;
+}
+
+static void
+test_laws(LifePolicy life, bool changing, int triples)
+{
+	enum {POOL = 20};
+	State		pool[POOL];
+	bool		converged = true,
+				commutes = true,
+				associates = true,
+				idempotent = true,
+				as_model = true,
+				codec = true;
+	char		name[200];
+	int			done = 0;
+
+	while (done < triples)
+	{
+		arena_reset();
+		converged &= simulate(life, changing, pool, POOL, &as_model);
+		for (int i = 0; i < 100; i++, done++)
+		{
+			const State *a = &pool[rand() % POOL];
+			const State *b = &pool[rand() % POOL];
+			const State *c = &pool[rand() % POOL];
+			MergeOutcome o;
+			State		ab = merge_states(life, a, b, &o);
+			State		ba = merge_states(life, b, a, &o);
+			State		bc = merge_states(life, b, c, &o);
+			State		ab_c = merge_states(life, &ab, c, &o);
+			State		a_bc = merge_states(life, a, &bc, &o);
+			State		again = merge_states(life, &ab, b, &o);
+
+			commutes &= same_state(&ab, &ba);
+			associates &= same_state(&ab_c, &a_bc);
+			idempotent &= o == MERGE_IGNORED && same_state(&again, &ab);
+			codec &= survives_codec(&ab_c.version);
+		}
+	}
+#define LAW(condition, law) \
+	do { \
+		snprintf(name, sizeof(name), "%s, %s: %s (%d triples)", \
+				 changing ? "changing strategies" : "strategies", \
+				 life == LIFE_LAST_WINS ? "last_wins" : "update_wins", law, done); \
+		ok(condition, name); \
+	} while (0)
+	LAW(converged, "every schedule converges");
+	LAW(commutes, "merge commutes");
+	LAW(associates, "merge associates");
+	LAW(idempotent, "merge is idempotent");
+	LAW(codec, "versions survive their bytes");
+	if (!changing)
+		LAW(as_model, "counters, extremes, sets and maps are what the model says");
+	arena_reset();
+}
+
+/* --- single facts --- */
+
+static void
+test_parts(void)
+{
+	Version		v;
+	Version		w;
+	ColumnParts cp = {3, KIND_COUNTER, {0, 0}, 0, NULL};
+	Part		share = {.node = 7, .len = 1, .bytes = (const uint8_t *) "\2"};
+
+	version_init(&v, (Dot) {100, 7});
+	version_put_parts(&v, &cp);
+	ok(version_encoded_bytes(&v) == 16, "a counter with one writer takes 4 bytes more");
+	ok(version_has_contribution(&v, 7) && !version_has_contribution(&v, 8), "the writer's contribution is implied");
+	version_write(&v, (Dot) {200, 8}, ids, 2, ids, NCOLS, true, false, true, &w);
+	ok(version_column_parts(&w, 3) == NULL, "a plain write makes a register of a column");
+	version_write(&v, (Dot) {200, 8}, ids, 1, ids, NCOLS, true, false, true, &w);
+	ok(version_same_parts(&v, &w, 3), "a write leaves the parts of other columns alone");
+	cp.nparts = 1;
+	cp.parts = &share;
+	version_put_parts(&w, &cp);
+	ok(version_has_contribution(&w, 7), "a contribution that is listed is known");
+	{
+		uint16_t	map[4] = {0, 0, 0, 12};
+
+		version_map_columns(&w, map, 4);
+		ok(version_column_parts(&w, 12) != NULL && w.nparts == 1, "parts follow their column to its id elsewhere");
+	}
+	arena_reset();
+}
+
+int
+main(void)
+{
+	unsigned	seed = getenv("SEED") ? (unsigned) atoi(getenv("SEED")) : (unsigned) time(NULL);
+	const LifePolicy lives[] = {LIFE_LAST_WINS, LIFE_UPDATE_WINS};
+
+	srand(seed);
+	printf("# SEED=%u\n", seed);
+	test_parts();
+	for (int l = 0; l < 2; l++)
+		for (int changing = 0; changing < 2; changing++)
+			test_laws(lives[l], changing, 30000);
+	printf("1..%d\n", tests);
+	return failures != 0;
+}
