@@ -56,7 +56,7 @@ compare_bytes(const uint8_t *a, uint32_t na, const uint8_t *b, uint32_t nb)
 }
 
 int
-item_compare(const Item *a, const Item *b)
+item_compare(const PartItem *a, const PartItem *b)
 {
 	return compare_bytes(a->key, a->key_len, b->key, b->key_len);
 }
@@ -64,7 +64,7 @@ item_compare(const Item *a, const Item *b)
 /* --- merge --- */
 
 static bool
-holds(const Item *item, Dot d)
+holds(const PartItem *item, Dot d)
 {
 	for (uint32_t i = 0; item && i < item->ndots; i++)
 		if (dot_equal(item->dots[i], d))
@@ -73,7 +73,7 @@ holds(const Item *item, Dot d)
 }
 
 static void
-add_sorted(Item *item, Dot d)
+add_sorted(PartItem *item, Dot d)
 {
 	uint32_t	at = item->ndots;
 
@@ -90,7 +90,7 @@ add_sorted(Item *item, Dot d)
 
 /* the dots of one side that survive the other */
 static void
-add_survivors(Item *out, const Item *mine, const Item *other, const Version *other_version)
+add_survivors(PartItem *out, const PartItem *mine, const PartItem *other, const Version *other_version)
 {
 	for (uint32_t i = 0; mine && i < mine->ndots; i++)
 		if (holds(other, mine->dots[i]) || !version_covers(other_version, mine->dots[i]))
@@ -98,7 +98,7 @@ add_survivors(Item *out, const Item *mine, const Item *other, const Version *oth
 }
 
 static bool
-merge_element(const Item *l, const Version *lv, const Item *r, const Version *rv, Item *out)
+merge_element(const PartItem *l, const Version *lv, const PartItem *r, const Version *rv, PartItem *out)
 {
 	*out = l ? *l : *r;
 	out->ndots = 0;
@@ -109,7 +109,7 @@ merge_element(const Item *l, const Version *lv, const Item *r, const Version *rv
 }
 
 static bool
-merge_key(const Item *l, const Item *r, Item *out)
+merge_key(const PartItem *l, const PartItem *r, PartItem *out)
 {
 	if (l && r)
 		*out = dot_compare(r->dots[0], l->dots[0]) > 0 ? *r : *l;
@@ -119,8 +119,8 @@ merge_key(const Item *l, const Item *r, Item *out)
 }
 
 int
-items_merge(ColumnKind kind, const Item *l, int nl, const Version *lv,
-			const Item *r, int nr, const Version *rv, Item *out)
+items_merge(ColumnKind kind, const PartItem *l, int nl, const Version *lv,
+			const PartItem *r, int nr, const Version *rv, PartItem *out)
 {
 	int			i = 0;
 	int			j = 0;
@@ -129,8 +129,8 @@ items_merge(ColumnKind kind, const Item *l, int nl, const Version *lv,
 	while (i < nl || j < nr)
 	{
 		int			order = i >= nl ? 1 : j >= nr ? -1 : item_compare(&l[i], &r[j]);
-		const Item *mine = order <= 0 ? &l[i++] : NULL;
-		const Item *theirs = order >= 0 ? &r[j++] : NULL;
+		const PartItem *mine = order <= 0 ? &l[i++] : NULL;
+		const PartItem *theirs = order >= 0 ? &r[j++] : NULL;
 
 		if (kind == KIND_SET ? merge_element(mine, lv, theirs, rv, &out[n]) : merge_key(mine, theirs, &out[n]))
 			n++;
@@ -185,7 +185,7 @@ parts_ground(const Version *before, uint16_t col, ColumnKind kind, const Dot *d,
 }
 
 static void
-give_dot(Item *item, const Dot *d)
+give_dot(PartItem *item, const Dot *d)
 {
 	item->dots = core_alloc(sizeof(Dot));
 	item->dots[0] = *d;
@@ -193,8 +193,8 @@ give_dot(Item *item, const Dot *d)
 }
 
 int
-items_write(ColumnKind kind, const Item *old, int nold, const Item *fresh, int nfresh,
-			const Dot *d, Item *out)
+items_write(ColumnKind kind, const PartItem *old, int nold, const PartItem *fresh, int nfresh,
+			const Dot *d, PartItem *out)
 {
 	int			i = 0;
 	int			j = 0;
@@ -203,8 +203,8 @@ items_write(ColumnKind kind, const Item *old, int nold, const Item *fresh, int n
 	while (i < nold || j < nfresh)
 	{
 		int			order = i >= nold ? 1 : j >= nfresh ? -1 : item_compare(&old[i], &fresh[j]);
-		const Item *was = order <= 0 ? &old[i++] : NULL;
-		const Item *is = order >= 0 ? &fresh[j++] : NULL;
+		const PartItem *was = order <= 0 ? &old[i++] : NULL;
+		const PartItem *is = order >= 0 ? &fresh[j++] : NULL;
 
 		if (is)
 		{

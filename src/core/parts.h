@@ -87,7 +87,7 @@ extern Ground parts_ground(const struct Version *before, uint16_t col, ColumnKin
 						   const struct Dot *d, PartsSince *since);
 
 /* an element of a set or a key of a map, opened; sorted by item_compare */
-typedef struct Item
+typedef struct PartItem
 {
 	const uint8_t *key;			/* the element's bytes, the key's name */
 	uint32_t	key_len;
@@ -97,19 +97,19 @@ typedef struct Item
 	uint32_t	ndots;
 	struct Dot *dots;
 	const void *handle;			/* the caller's: goes along */
-} Item;
+} PartItem;
 
 /* by length, then by bytes: the order of jsonb's keys, on every node */
-extern int	item_compare(const Item *a, const Item *b);
+extern int	item_compare(const PartItem *a, const PartItem *b);
 
 /* merge two sets or maps of one generation; out has room for nl + nr; returns how many */
 extern int	items_merge(ColumnKind kind,
-						const Item *l, int nl, const struct Version *lv,
-						const Item *r, int nr, const struct Version *rv, Item *out);
+						const PartItem *l, int nl, const struct Version *lv,
+						const PartItem *r, int nr, const struct Version *rv, PartItem *out);
 
 /* a local write at d of a set or map: fresh (its dots are ignored) replaces old; room as above */
-extern int	items_write(ColumnKind kind, const Item *old, int nold, const Item *fresh, int nfresh,
-						const struct Dot *d, Item *out);
+extern int	items_write(ColumnKind kind, const PartItem *old, int nold, const PartItem *fresh, int nfresh,
+						const struct Dot *d, PartItem *out);
 
 /* merge a counter's shares (all of them, sorted by node): each from who has seen more of the node */
 extern int	shares_merge(const Part *l, int nl, const struct Version *lv,

@@ -122,7 +122,7 @@ close_shares(Version *v, uint16_t id, PartsSince since, const Part *shares, int 
 }
 
 static int
-open_items(ColumnKind kind, const Version *v, uint16_t id, const Value *value, Item *out)
+open_items(ColumnKind kind, const Version *v, uint16_t id, const Value *value, PartItem *out)
 {
 	const ColumnParts *cp = v ? version_column_parts(v, id) : NULL;
 	Dot			own = v ? version_column_dot(v, id) : (Dot) {0, 0};
@@ -131,7 +131,7 @@ open_items(ColumnKind kind, const Version *v, uint16_t id, const Value *value, I
 
 	for (int e = 0; e < NELEMS; e++)
 	{
-		Item	   *item = &out[n];
+		PartItem	   *item = &out[n];
 		bool		here = kind == KIND_SET ? value->in[e] : value->val[e] != 0;
 		const Part *removed = NULL;
 
@@ -168,7 +168,7 @@ open_items(ColumnKind kind, const Version *v, uint16_t id, const Value *value, I
 }
 
 static void
-close_items(ColumnKind kind, Version *v, uint16_t id, PartsSince since, const Item *items, int n, Value *value)
+close_items(ColumnKind kind, Version *v, uint16_t id, PartsSince since, const PartItem *items, int n, Value *value)
 {
 	ColumnParts cp = {id, kind, since, 0, core_alloc(sizeof(Part) * (n + 1))};
 	Value		out = {0};
@@ -219,9 +219,9 @@ join(Version *out, int c, const State *l, const State *r, Value *value)
 	}
 	else if (cp->kind == KIND_SET || cp->kind == KIND_MAP)
 	{
-		Item		il[NELEMS];
-		Item		ir[NELEMS];
-		Item		i[2 * NELEMS];
+		PartItem		il[NELEMS];
+		PartItem		ir[NELEMS];
+		PartItem		i[2 * NELEMS];
 		int			nl = open_items(cp->kind, &l->version, ids[c], &l->values[c], il);
 		int			nr = open_items(cp->kind, &r->version, ids[c], &r->values[c], ir);
 		int			n = items_merge(cp->kind, il, nl, &l->version, ir, nr, &r->version, i);
@@ -450,9 +450,9 @@ write_column(const State *old, Node *node, int c, Dot d, Version *after, Value w
 	}
 	else if (kind == KIND_SET || kind == KIND_MAP)
 	{
-		Item		i[2 * NELEMS];
-		Item		fresh[NELEMS];
-		Item		t[3 * NELEMS];
+		PartItem		i[2 * NELEMS];
+		PartItem		fresh[NELEMS];
+		PartItem		t[3 * NELEMS];
 		int			n = ground == GROUND_SAME || ground == GROUND_REGISTER ?
 			open_items(kind, before, ids[c], was, i) : 0;
 		int			m = open_items(kind, NULL, ids[c], &wanted, fresh);
