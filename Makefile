@@ -15,6 +15,7 @@ SQL_PARTS = \
 	src/apply/apply.sql \
 	src/link/peer.sql \
 	src/delta/delta.sql \
+	src/bundle/bundle.sql \
 	src/monitor/monitor.sql \
 	src/monitor/check.sql
 
@@ -24,7 +25,7 @@ PG_CPPFLAGS = -I$(srcdir)/src -I$(libpq_srcdir)
 PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wno-cast-function-type -Wno-clobbered
 SHLIB_LINK_INTERNAL = $(libpq)
 # names in our rooms must never resolve to the server's symbols
-SHLIB_LINK = -Wl,-Bsymbolic
+SHLIB_LINK = -Wl,-Bsymbolic -lcrypto -lzstd
 
 REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
 

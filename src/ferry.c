@@ -22,6 +22,7 @@
 
 #include "ferry.h"
 #include "apply/birth_check.h"
+#include "bundle/settings.h"
 #include "link/link.h"
 #include "node/deaths.h"
 #include "node/node.h"
@@ -102,6 +103,7 @@ define_settings(void)
 								128, 1, 100000,
 								PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	}
+	bundle_define_settings();
 	MarkGUCPrefixReserved("ferry");
 }
 

@@ -41,6 +41,7 @@ typedef struct ApplyProgress
 	uint64		rows;
 	uint64		quarantined;
 	uint64		conflicts;
+	uint64		results[APPLY_CONFLICT + 1];	/* of rows, by ApplyResult */
 	bool		table_added;	/* a 'T' was seen: copies are due; the worker resets it */
 } ApplyProgress;
 

@@ -225,6 +225,7 @@ static void
 count_result(ApplyStream *s, ApplyResult result)
 {
 	s->progress.rows++;
+	s->progress.results[result]++;
 	if (result == APPLY_CONFLICT)
 		s->progress.conflicts++;
 }
@@ -337,15 +338,22 @@ find_relation(ApplyStream *s, uint32 id)
 static void
 read_relation(ApplyStream *s, WireReader *reader, const uint8_t *message)
 {
-	MemoryContext oldcontext = MemoryContextSwitchTo(s->cxt);
+	MemoryContext oldcontext = MemoryContextSwitchTo(s->row_cxt);
+	WireReader	again;
 	WireRelation wire;
 	StreamRelation *r;
+	size_t		bytes;
 	bool		found;
 
 	wire_get_relation(reader, &wire);
-	if (reader->error == NULL)
+	bytes = reader->p - message;
+	MemoryContextSwitchTo(s->cxt);
+	r = reader->error ? NULL : hash_search(s->relations, &wire.id, HASH_ENTER, &found);
+	MemoryContextReset(s->row_cxt);
+	if (r && found && r->map.raw_bytes == bytes && memcmp(r->map.raw, message, bytes) == 0)
+		r = NULL;				/* as we know it: frames of a delta each describe their relations */
+	if (r)
 	{
-		r = hash_search(s->relations, &wire.id, HASH_ENTER, &found);
 		if (found)
 		{
 			/* described anew: what is open was mapped by the old description */
@@ -358,14 +366,13 @@ read_relation(ApplyStream *s, WireReader *reader, const uint8_t *message)
 			pfree(r->map.raw);
 		}
 		else
-		{
 			memset(r, 0, sizeof(*r));
-			r->map.id = wire.id;
-		}
-		r->map.wire = wire;
-		r->map.raw_bytes = reader->p - message;
-		r->map.raw = palloc(r->map.raw_bytes);
-		memcpy(r->map.raw, message, r->map.raw_bytes);
+		wire_reader_init(&again, message + 1, bytes - 1);
+		wire_get_relation(&again, &r->map.wire);
+		r->map.id = r->map.wire.id;
+		r->map.raw_bytes = bytes;
+		r->map.raw = palloc(bytes);
+		memcpy(r->map.raw, message, bytes);
 	}
 	MemoryContextSwitchTo(oldcontext);
 }

@@ -5,6 +5,8 @@
  *		tombstones, under one snapshot.
  *
  * A frame holds relation messages and rows until it is DELTA_FRAME_BYTES long.
+ * It describes every relation of which it has rows, so that it can be merged
+ * without those before it (a bundle that is taken up again).
  * Merging is idempotent, so that nothing needs to be agreed upon with the live
  * stream: what both bring is merged twice.
  *
@@ -201,20 +203,27 @@ put_row(DeltaScan *d)
 	MemoryContextReset(d->row_cxt);
 }
 
-/* fill a frame; false at the end */
+/* fill a frame; false at the end: descriptions without a row behind them are not sent */
 static bool
 fill_frame(DeltaScan *d)
 {
+	bool		has_rows = false;
+
 	d->frame.len = 0;
+	if (d->rel)
+		wire_put_relation(&d->frame, &d->encoder->wire);
 	while (d->frame.len < DELTA_FRAME_BYTES)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (d->rel && table_scan_getnextslot(d->scan, ForwardScanDirection, d->slot))
+		{
 			put_row(d);
+			has_rows = true;
+		}
 		else if (!open_source(d))
-			break;
+			return has_rows;
 	}
-	return d->frame.len > 0;
+	return true;
 }
 
 /* the caller may stop early (LIMIT, cursor): let go of what is open */

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "utils/guc.h"
 
 #include "link/background.h"
 
@@ -44,4 +45,33 @@ background_start(Oid dboid, const char *kind, const char *subject, const char *f
 				 errhint("Increase max_worker_processes and restart the server.")));
 	complained = true;
 	return NULL;
+}
+
+/* --- sessions of workers that merge --- */
+
+static void
+set_option(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
+}
+
+void
+background_pin_settings(void)
+{
+	set_option("search_path", "");
+	set_option("session_replication_role", "replica");
+	set_option("synchronous_commit", "off");
+	set_option("datestyle", "ISO");
+	set_option("intervalstyle", "postgres");
+	set_option("timezone", "UTC");
+	set_option("extra_float_digits", "3");
+	set_option("bytea_output", "hex");
+	set_option("statement_timeout", "0");
+	set_option("lock_timeout", "0");
+	set_option("idle_in_transaction_session_timeout", "0");
+	set_option("default_transaction_read_only", "off");
+	set_option("default_transaction_isolation", "read committed");
+	set_option("default_transaction_deferrable", "off");
+	set_option("row_security", "off");
+	set_option("deadlock_timeout", "50ms");
 }

@@ -9,7 +9,7 @@
 
 #include "postmaster/bgworker.h"
 
-/* fill in a worker of this kind ("launcher", "supervisor", "link") and subject, never restarted */
+/* fill in a worker of this kind ("launcher", "supervisor", "link", "import") and subject, never restarted */
 extern void background_describe(BackgroundWorker *worker, const char *kind, const char *subject,
 								const char *function);
 
@@ -21,5 +21,11 @@ extern void background_describe(BackgroundWorker *worker, const char *kind, cons
  */
 extern BackgroundWorkerHandle *background_start(Oid dboid, const char *kind, const char *subject,
 												const char *function);
+
+/*
+ * The settings under which states are merged, whatever the role, the database or
+ * postgresql.conf set for sessions; commits do not wait for the disk.
+ */
+extern void background_pin_settings(void);
 
 #endif							/* FERRY_LINK_BACKGROUND_H */

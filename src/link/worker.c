@@ -45,6 +45,7 @@
 #include "utils/timestamp.h"
 
 #include "apply/apply.h"
+#include "link/background.h"
 #include "link/connection.h"
 #include "link/copy.h"
 #include "link/feedback.h"
@@ -116,34 +117,6 @@ detach(int code, Datum arg)
 }
 
 /* --- set-up --- */
-
-static void
-set_option(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
-}
-
-/* whatever the role, the database or postgresql.conf set for sessions */
-static void
-pin_settings(void)
-{
-	set_option("search_path", "");
-	set_option("session_replication_role", "replica");
-	set_option("synchronous_commit", "off");
-	set_option("datestyle", "ISO");
-	set_option("intervalstyle", "postgres");
-	set_option("timezone", "UTC");
-	set_option("extra_float_digits", "3");
-	set_option("bytea_output", "hex");
-	set_option("statement_timeout", "0");
-	set_option("lock_timeout", "0");
-	set_option("idle_in_transaction_session_timeout", "0");
-	set_option("default_transaction_read_only", "off");
-	set_option("default_transaction_isolation", "read committed");
-	set_option("default_transaction_deferrable", "off");
-	set_option("row_security", "off");
-	set_option("deadlock_timeout", "50ms");
-}
 
 /* what ferry.peer says of this link; false if it is not wanted any more */
 static bool
@@ -575,7 +548,7 @@ ferry_link_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	memcpy(me.peer, MyBgworkerEntry->bgw_extra, NAMEDATALEN);
 	me.peer[NAMEDATALEN - 1] = '\0';
-	pin_settings();
+	background_pin_settings();
 	pgstat_report_appname(psprintf("ferry link from %s", me.peer));
 	me.link = link_shared_require(me.peer);
 	before_shmem_exit(detach, (Datum) 0);

@@ -8,7 +8,7 @@ export DEBIAN_FRONTEND=noninteractive
 say() { echo "# $*" >&2; }
 
 install_packages() {
-	local wanted="gcc make libc6-dev dpkg-dev bzip2 perl libipc-run-perl libdbd-pg-perl libpq-dev
+	local wanted="gcc make libc6-dev dpkg-dev bzip2 perl libipc-run-perl libdbd-pg-perl libpq-dev libssl-dev libzstd-dev
 		postgresql-$PG_MAJOR postgresql-client-$PG_MAJOR postgresql-server-dev-$PG_MAJOR"
 	# named together, so that server, client and headers come in one version
 	apt-get update -q >"$work/log-apt" 2>&1
