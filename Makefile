@@ -12,6 +12,7 @@ SQL_PARTS = \
 	src/state/version.sql \
 	src/capture/capture.sql \
 	src/node/table.sql \
+	src/node/holding.sql \
 	src/apply/apply.sql \
 	src/link/peer.sql \
 	src/delta/delta.sql \

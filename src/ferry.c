@@ -25,7 +25,9 @@
 #include "bundle/settings.h"
 #include "link/link.h"
 #include "node/deaths.h"
+#include "node/holding.h"
 #include "node/node.h"
+#include "node/watermark.h"
 
 PG_MODULE_MAGIC;
 
@@ -35,6 +37,7 @@ int			ferry_max_clock_skew_ms = 60000;
 int			ferry_retry_initial_ms = 100;
 int			ferry_retry_max_ms = 1500;
 int			ferry_batch_ms = 100;
+int			ferry_housekeeping_ms = 5000;
 
 static shmem_request_hook_type previous_shmem_request_hook = NULL;
 static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
@@ -47,7 +50,8 @@ request_shared_memory(void)
 	if (previous_shmem_request_hook)
 		previous_shmem_request_hook();
 	RequestAddinShmemSpace(add_size(add_size(node_shmem_size(), deaths_shmem_size()), link_shmem_size()));
-	RequestNamedLWLockTranche("ferry", 3);	/* [0] nodes, [1] links, [2] deaths */
+	RequestAddinShmemSpace(add_size(watermark_shmem_size(), holding_shmem_size()));
+	RequestNamedLWLockTranche("ferry", 5);	/* [0] nodes, [1] links, [2] deaths, [3] prepared, [4] holdings */
 }
 
 static void
@@ -56,6 +60,8 @@ start_shared_memory(void)
 	if (previous_shmem_startup_hook)
 		previous_shmem_startup_hook();
 	node_shmem_init();
+	watermark_shmem_init();
+	holding_shmem_init();
 	deaths_shmem_init();
 	link_shmem_init();
 }
@@ -86,6 +92,13 @@ define_settings(void)
 							"Bounds how long rows merged from a busy peer stay locked.",
 							&ferry_batch_ms,
 							100, 0, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("ferry.housekeeping_ms",
+							"Time between two rounds of housekeeping.",
+							"In each, what is known of other nodes is written down and what all of them hold is cleared away.",
+							&ferry_housekeeping_ms,
+							5000, 10, 3600000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	if (process_shared_preload_libraries_in_progress)
@@ -120,6 +133,8 @@ _PG_init(void)
 	previous_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = start_shared_memory;
 
+	/* called last at the end of a transaction, when all stamps are taken */
+	watermark_install();
 	capture_install_hooks();
 	birth_check_install();
 	link_register_launcher();

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/xlogdefs.h"
+#include "apply/stream_news.h"
 #include "datatype/timestamp.h"
 #include "state/state.h"
 
@@ -28,6 +29,13 @@ typedef enum ApplyResult
  */
 extern ApplyResult apply_state(Relation rel, FerryTable *table, RowState *remote, const char *peer);
 
+/*
+ * States show and change whole rows, whatever the policies of the table say:
+ * raises unless the current user has these privileges and no row-level security
+ * applies to him.
+ */
+extern void apply_check_access(Relation rel, AclMode needed);
+
 /* --- a stream of frames from one peer --- */
 typedef struct ApplyStream ApplyStream;
 
@@ -42,7 +50,8 @@ typedef struct ApplyProgress
 	uint64		quarantined;
 	uint64		conflicts;
 	uint64		results[APPLY_CONFLICT + 1];	/* of rows, by ApplyResult */
-	bool		table_added;	/* a 'T' was seen: copies are due; the worker resets it */
+	List	   *tables_added;	/* a 'T' was seen: schema, name, ... (char *): copies are due; the worker resets it */
+	StreamNews *news;			/* for the link to take */
 } ApplyProgress;
 
 /*

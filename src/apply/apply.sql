@@ -51,7 +51,8 @@ CREATE TABLE ferry.quarantined (
 	frame		bytea NOT NULL,
 	sqlstate	text NOT NULL,
 	error		text NOT NULL,
-	attempts	int NOT NULL
+	attempts	int NOT NULL,
+	vector		text NOT NULL
 );
 ALTER SEQUENCE ferry.quarantined_id_seq OWNED BY ferry.quarantined.id;
 COMMENT ON TABLE ferry.quarantined IS 'states that could not be merged; see the view ferry.quarantine';

@@ -30,8 +30,9 @@
 #include "apply/apply.h"
 #include "apply/conflict.h"
 #include "apply/quarantine.h"
+#include "node/holding.h"
 
-#define QUARANTINED_NATTS 10
+#define QUARANTINED_NATTS 11
 
 /* a value's text, or NULL if it cannot be told; errors of hostile bytes are swallowed */
 static char *
@@ -91,6 +92,21 @@ readable_row(const RelationMap *map, const WireRow *row, bool want_key)
 	return JsonbPGetDatum(JsonbValueToJsonb(result));
 }
 
+/* its version vector as text: what is not promised while it waits; empty if the bytes are bad */
+static Datum
+vector_of(const WireRow *row, Version *version)
+{
+	StringInfoData text;
+	const char *error;
+
+	initStringInfo(&text);
+	if (!version_decode(row->version, row->version_len, version, &error))
+		memset(version, 0, sizeof(*version));
+	for (int i = 0; i < version->nvv && i < VECTOR_MAX; i++)
+		appendStringInfo(&text, "%s%u:" UINT64_FORMAT, i > 0 ? "," : "", version->vv[i].node, version->vv[i].hlc);
+	return CStringGetTextDatum(text.data);
+}
+
 void
 quarantine_put(const char *peer, const RelationMap *map, const WireRow *row,
 			   const void *raw, size_t raw_bytes, const ErrorData *error)
@@ -100,6 +116,7 @@ quarantine_put(const char *peer, const RelationMap *map, const WireRow *row,
 	Name		name = palloc0(NAMEDATALEN);
 	bytea	   *frame = palloc(VARHDRSZ + map->raw_bytes + raw_bytes);
 	StringInfoData text;
+	Version		version;
 	int			i = 0;
 
 	strlcpy(NameStr(*name), peer, NAMEDATALEN);
@@ -128,8 +145,11 @@ quarantine_put(const char *peer, const RelationMap *map, const WireRow *row,
 	values[i++] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
 	values[i++] = CStringGetTextDatum(text.data);
 	values[i++] = Int32GetDatum(1);
+	values[i++] = vector_of(row, &version);
 	Assert(i == QUARANTINED_NATTS);
 	apply_log_insert("quarantined", values, nulls);
+	if (version.nvv > 0)
+		holding_quarantined(&version);
 	CommandCounterIncrement();
 
 	ereport(LOG,

@@ -30,9 +30,8 @@ static const char *const result_names[] = {
 	[APPLY_CONFLICT] = "conflict",
 };
 
-/* states show and change whole rows, whatever the row's policies say */
-static void
-check_may(Relation rel, AclMode needed)
+void
+apply_check_access(Relation rel, AclMode needed)
 {
 	Oid			relid = RelationGetRelid(rel);
 
@@ -60,7 +59,7 @@ open_registered(Oid relid, AclMode needed, FerryTable **table)
 				 errmsg("table \"%s\" is a partition", RelationGetRelationName(rel)),
 				 errhint("Name the table \"%s\", of which it is a part.",
 						 get_rel_name((*table)->rootid))));
-	check_may(rel, needed);
+	apply_check_access(rel, needed);
 	return rel;
 }
 

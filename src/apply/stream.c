@@ -96,6 +96,7 @@ apply_stream_create(const char *peer, NodeId peer_id, bool careful)
 	ctl.hcxt = cxt;
 	s->relations = hash_create("ferry stream relations", 64, &ctl,
 							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	s->progress.news = stream_news_create(peer_id, cxt);
 	s->values = MemoryContextAlloc(cxt, sizeof(WireValue) * WIRE_MAX_COLUMNS);
 	return s;
 }
@@ -395,6 +396,18 @@ read_row(ApplyStream *s, WireReader *reader, const uint8_t *message, bool alive)
 		row_normal(s, r, &row);
 }
 
+static void
+read_table_added(ApplyStream *s, WireReader *reader)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(s->cxt);
+	char	   *schema = wire_get_string(reader, WIRE_MAX_NAME);
+	char	   *name = wire_get_string(reader, WIRE_MAX_NAME);
+
+	if (reader->error == NULL)
+		s->progress.tables_added = lappend(lappend(s->progress.tables_added, schema), name);
+	MemoryContextSwitchTo(oldcontext);
+}
+
 void
 apply_stream_frame(ApplyStream *s, const void *data, size_t len)
 {
@@ -430,8 +443,13 @@ apply_stream_frame(ApplyStream *s, const void *data, size_t len)
 				read_row(s, &reader, message, type == WIRE_ALIVE);
 				break;
 			case WIRE_TABLE_ADDED:
-				(void) wire_get_varint(&reader);
-				s->progress.table_added = true;
+				read_table_added(s, &reader);
+				break;
+			case WIRE_HOLDS:
+				stream_news_holds(s->progress.news, &reader);
+				break;
+			case WIRE_MEMBER:
+				stream_news_member(s->progress.news, &reader);
 				break;
 			default:
 				reader.error = "unknown message type";

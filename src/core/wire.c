@@ -292,6 +292,101 @@ wire_get_relation(WireReader *r, WireRelation *rel)
 	}
 }
 
+/* --- what nodes hold --- */
+
+static NodeId
+get_node_id(WireReader *r)
+{
+	uint64_t	id = wire_get_varint(r);
+
+	if (!r->error && (id == 0 || id > UINT32_MAX))
+		fail(r, "invalid node id");
+	return r->error ? NODE_ID_NONE : (NodeId) id;
+}
+
+void
+wire_put_vector(WireWriter *w, const NodeVector *v)
+{
+	wire_put_varint(w, v->n);
+	for (uint32_t i = 0; i < v->n; i++)
+	{
+		wire_put_varint(w, v->entries[i].node);
+		wire_put_u64(w, v->entries[i].hlc);
+	}
+}
+
+void
+wire_get_vector(WireReader *r, NodeVector *v)
+{
+	uint64_t	n = wire_get_varint(r);
+
+	vector_clear(v);
+	if (!r->error && n > VECTOR_MAX)
+		fail(r, "vector has too many entries");
+	for (uint64_t i = 0; i < n && !r->error; i++)
+	{
+		Dot			d;
+
+		d.node = get_node_id(r);
+		d.hlc = wire_get_u64(r);
+		if (!r->error && (d.hlc == 0 || (v->n > 0 && v->entries[v->n - 1].node >= d.node)))
+			fail(r, "vector is not in order");
+		if (!r->error)
+			v->entries[v->n++] = d;
+	}
+	if (r->error)
+		vector_clear(v);
+}
+
+void
+wire_put_holds(WireWriter *w, NodeId node, const NodeVector *v)
+{
+	wire_put_u8(w, WIRE_HOLDS);
+	wire_put_varint(w, node);
+	wire_put_vector(w, v);
+}
+
+NodeId
+wire_get_holds(WireReader *r, NodeVector *v)
+{
+	NodeId		node = get_node_id(r);
+
+	wire_get_vector(r, v);
+	return r->error ? NODE_ID_NONE : node;
+}
+
+void
+wire_put_horizon(WireWriter *w, const NodeVector *v)
+{
+	wire_put_u8(w, WIRE_HORIZON);
+	wire_put_vector(w, v);
+}
+
+void
+wire_put_member(WireWriter *w, const WireMember *m)
+{
+	wire_put_u8(w, WIRE_MEMBER);
+	wire_put_varint(w, m->id);
+	wire_put_u8(w, m->is_dropped);
+	wire_put_string(w, m->name);
+	wire_put_string(w, m->dsn);
+}
+
+void
+wire_get_member(WireReader *r, WireMember *m)
+{
+	uint8_t		dropped;
+
+	memset(m, 0, sizeof(*m));
+	m->id = get_node_id(r);
+	dropped = wire_get_u8(r);
+	if (dropped > 1)
+		fail(r, "invalid member");
+	m->is_dropped = dropped == 1;
+	m->name = wire_get_string(r, WIRE_MAX_NAME);
+	m->dsn = wire_get_string(r, WIRE_MAX_DSN);
+}
+
 /* --- rows --- */
 
 void

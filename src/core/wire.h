@@ -13,11 +13,18 @@
  *	'R' relation	see WireRelation; ids are the sender's, once per stream
  *	'A' alive row	see WireRow
  *	'D' dead row	see WireRow
- *	'T' table added	varint relation id: this table was registered just now
+ *	'T' table added	string schema, string name: this table was registered just now
+ *	'W' holds		varint node id, vector: what that node holds; if it is the
+ *					sender, all of that has been sent by now
+ *	'H' horizon		vector: under it are the rows that follow to be read
+ *	'M' member		see WireMember
+ *
+ * A vector is varint n, n * (varint node id, u64 hlc), sorted by node id.
  */
 #ifndef FERRY_CORE_WIRE_H
 #define FERRY_CORE_WIRE_H
 
+#include "core/vector.h"
 #include "core/version.h"
 
 #define WIRE_PROTOCOL 1
@@ -31,7 +38,10 @@ typedef enum WireType
 	WIRE_RELATION = 'R',
 	WIRE_ALIVE = 'A',
 	WIRE_DEAD = 'D',
-	WIRE_TABLE_ADDED = 'T'
+	WIRE_TABLE_ADDED = 'T',
+	WIRE_HOLDS = 'W',
+	WIRE_HORIZON = 'H',
+	WIRE_MEMBER = 'M'
 } WireType;
 
 /* --- growable output buffer --- */
@@ -138,6 +148,25 @@ extern void wire_put_commit(WireWriter *w, const WireTxn *t);
 extern void wire_get_commit(WireReader *r, WireTxn *t);
 extern void wire_put_relation(WireWriter *w, const WireRelation *rel);
 extern void wire_get_relation(WireReader *r, WireRelation *rel);
+
+/* what is known of a node; is_dropped is for ever */
+typedef struct WireMember
+{
+	NodeId		id;
+	bool		is_dropped;
+	char	   *name;
+	char	   *dsn;			/* empty: not known */
+} WireMember;
+
+#define WIRE_MAX_DSN 8192
+
+extern void wire_put_vector(WireWriter *w, const NodeVector *v);
+extern void wire_get_vector(WireReader *r, NodeVector *v);
+extern void wire_put_holds(WireWriter *w, NodeId node, const NodeVector *v);
+extern NodeId wire_get_holds(WireReader *r, NodeVector *v);
+extern void wire_put_horizon(WireWriter *w, const NodeVector *v);	/* read: wire_get_vector */
+extern void wire_put_member(WireWriter *w, const WireMember *m);
+extern void wire_get_member(WireReader *r, WireMember *m);
 
 /*
  * A row is written as a head and then its values one by one, so that the

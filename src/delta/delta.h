@@ -10,6 +10,6 @@
 
 #define DELTA_FRAME_BYTES (64 * 1024)
 
-/* SQL: ferry._delta_frames(tables text[] default null) returns setof bytea, see delta.sql */
+/* SQL: ferry._delta_frames(tables text[], since text) returns setof bytea, see delta.sql */
 
 #endif							/* FERRY_DELTA_DELTA_H */

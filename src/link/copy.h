@@ -16,10 +16,19 @@
  */
 extern char *copy_due(const char *peer);
 
+/* have all tables been copied that the peer has under ferry? */
+extern bool copy_is_whole(PGconn *conn, const char *peer);
+
+/* have these: schema, name, ... (char *)? */
+extern bool copy_includes(const char *peer, List *tables);
+
 /*
  * Copy those of them that the peer has under ferry too, and put that on record.
- * Several local transactions; may be interrupted and done again.
+ * Of tables that are not new here only what this node lacks is asked for;
+ * went_back: which may include writes of its own.  Several local transactions;
+ * may be interrupted and done again.
  */
-extern void copy_tables(PGconn *conn, const char *peer, NodeId peer_id, bool careful, const char *due);
+extern void copy_tables(PGconn *conn, const char *peer, NodeId peer_id, bool careful, const char *due,
+						bool went_back);
 
 #endif							/* FERRY_LINK_COPY_H */

@@ -54,6 +54,56 @@ CREATE FUNCTION ferry._known_tables(names text[]) RETURNS text[]
 	END;
 COMMENT ON FUNCTION ferry._known_tables(text[]) IS 'internal: those of {schema, name, ...} that are under ferry here, as such a list';
 
+CREATE FUNCTION ferry._new_tables(names text[], wanted boolean) RETURNS text[]
+	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	SELECT array_agg(x)
+	FROM ferry._registered(names) r
+		JOIN ferry.registered_table t ON t.relid = r.relid AND t.is_new = wanted
+		CROSS JOIN LATERAL unnest(ARRAY[r.schema, r.name]) AS v(x);
+	END;
+COMMENT ON FUNCTION ferry._new_tables(text[], boolean) IS 'internal: those of {schema, name, ...} that are new here, or are not';
+
+CREATE FUNCTION ferry._settle_new_tables() RETURNS SETOF regclass
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	UPDATE ferry.registered_table t SET is_new = false
+	WHERE t.is_new
+	  AND NOT EXISTS (SELECT FROM ferry.peer p WHERE NOT EXISTS (
+			SELECT FROM ferry.copied_table c WHERE c.peer = p.name AND c.relid = t.relid))
+	  AND (EXISTS (SELECT FROM ferry.peer)
+		   OR NOT EXISTS (SELECT FROM ferry.holding h JOIN ferry.local_node n ON n.node_id = h.node_id
+						  WHERE h.vector NOT IN ('', split_part(h.vector, ':', 1) || ':' || split_part(h.vector, ':', 2))
+							 OR h.vector NOT LIKE n.node_id || ':%'))
+	RETURNING t.relid;
+	END;
+COMMENT ON FUNCTION ferry._settle_new_tables() IS 'internal: tables that have been copied from every peer are new no more';
+REVOKE ALL ON FUNCTION ferry._settle_new_tables() FROM PUBLIC;
+
+CREATE FUNCTION ferry._all_tables() RETURNS text[]
+	LANGUAGE sql STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	SELECT coalesce(array_agg(x ORDER BY r.relid, i), '{}')
+	FROM ferry.registered_table r
+		JOIN pg_class c ON c.oid = r.relid
+		JOIN pg_namespace n ON n.oid = c.relnamespace
+		CROSS JOIN LATERAL (VALUES (1, n.nspname::text), (2, c.relname::text)) AS v(i, x);
+	END;
+COMMENT ON FUNCTION ferry._all_tables() IS 'internal: the tables under ferry here: {schema, name, ...}';
+
+CREATE FUNCTION ferry._has_copied(peer name, names text[]) RETURNS boolean
+	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	SELECT count(*) * 2 = cardinality(names)
+	FROM ferry._registered(names) r
+		JOIN ferry.copied_table c ON c.relid = r.relid AND c.peer = _has_copied.peer;
+	END;
+COMMENT ON FUNCTION ferry._has_copied(name, text[]) IS 'internal: have all of {schema, name, ...} been copied from this peer?';
+
 CREATE FUNCTION ferry._probe_peer(dsn text, OUT node_id bigint, OUT name name)
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_probe_peer';

@@ -7,7 +7,8 @@
  * position is what we said was durable here.  So the slot can never be ahead of
  * the origin, unless this database went back in time (a restore, a lost disk):
  * the server would then skip what lies between and only log it.  We make a new
- * slot instead and copy all tables, which brings what was missed.
+ * slot instead and copy all tables since what we hold, without counting on our
+ * own writes, which brings what was missed.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,7 +42,7 @@ parse_lsn(const char *text)
 
 /* the slot's confirmed position; false if there is none that can be used (an unusable one is dropped) */
 static bool
-find_slot(PGconn *conn, const char *slot, XLogRecPtr progress, XLogRecPtr *confirmed)
+find_slot(PGconn *conn, const char *slot, XLogRecPtr progress, XLogRecPtr *confirmed, bool *went_back)
 {
 	char		sql[512];
 	PGresult   *res;
@@ -60,13 +61,14 @@ find_slot(PGconn *conn, const char *slot, XLogRecPtr progress, XLogRecPtr *confi
 	{
 		*confirmed = parse_lsn(PQgetvalue(res, 0, 0));
 		usable = progress != InvalidXLogRecPtr && *confirmed <= progress;
+		*went_back = !usable;
 	}
 	PQclear(res);
 	if (usable)
 		return true;
 	ereport(LOG,
 			(errmsg("replication slot \"%s\" at the peer cannot be resumed from", slot),
-			 errdetail("It is lost, or ahead of what this node holds. A new one is made and all tables are copied.")));
+			 errdetail("It is lost, or ahead of what this node holds. A new one is made, and what this node lacks is copied.")));
 	snprintf(sql, sizeof(sql), "SELECT pg_catalog.pg_drop_replication_slot('%s')", slot);
 	PQclear(connection_query(conn, sql, PGRES_TUPLES_OK));
 	return false;
@@ -106,7 +108,7 @@ forget_copies(const char *peer_name)
 }
 
 XLogRecPtr
-progress_begin(PGconn *conn, const char *peer_name, NodeId peer)
+progress_begin(PGconn *conn, const char *peer_name, NodeId peer, bool *went_back)
 {
 	char		slot[NAMEDATALEN];
 	char		name[NAMEDATALEN];
@@ -125,7 +127,8 @@ progress_begin(PGconn *conn, const char *peer_name, NodeId peer)
 	CommitTransactionCommand();
 	progress = replorigin_get_progress(origin, false);
 
-	if (!find_slot(conn, slot, progress, &confirmed))
+	*went_back = false;
+	if (!find_slot(conn, slot, progress, &confirmed, went_back))
 	{
 		forget_copies(peer_name);
 		progress = create_slot(conn, slot);

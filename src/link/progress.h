@@ -16,8 +16,9 @@
  * both if need be, and make the origin this session's.  Returns where the
  * stream is to start.  If changes were missed or may have been (new or lost slot,
  * slot ahead of us), ferry.copied_table has forgotten the peer's tables.
+ * *went_back: this database may have lost writes of its own.
  */
-extern XLogRecPtr progress_begin(PGconn *conn, const char *peer_name, NodeId peer);
+extern XLogRecPtr progress_begin(PGconn *conn, const char *peer_name, NodeId peer, bool *went_back);
 
 /* commit an empty local transaction that takes the origin's progress to lsn; returns its end */
 extern XLogRecPtr progress_commit(XLogRecPtr lsn);

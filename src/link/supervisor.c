@@ -31,6 +31,7 @@
 #include "utils/timestamp.h"
 
 #include "link/background.h"
+#include "link/housekeeping.h"
 #include "link/link.h"
 #include "node/node.h"
 
@@ -194,6 +195,7 @@ ferry_supervisor_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	(void) set_config_option("search_path", "", PGC_SUSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
+	(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
 	pgstat_report_appname("ferry supervisor");
 	before_shmem_exit(forget_supervisor, (Datum) 0);
 
@@ -220,6 +222,7 @@ ferry_supervisor_main(Datum arg)
 			node_clock_keep_ahead();
 			clock_due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_EVERY_MS);
 		}
+		wait_ms = Min(wait_ms, housekeeping());
 		foreach(lc, wanted)
 		{
 			Wanted	   *w = lfirst(lc);

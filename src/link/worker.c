@@ -33,6 +33,7 @@
 #include "port/pg_bswap.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "replication/origin.h"
 #include "replication/walreceiver.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -46,6 +47,7 @@
 
 #include "apply/apply.h"
 #include "link/background.h"
+#include "link/claims.h"
 #include "link/connection.h"
 #include "link/copy.h"
 #include "link/feedback.h"
@@ -80,6 +82,7 @@ typedef struct Worker
 	Feedback   *feedback;
 	XLogRecPtr	peer_end;		/* the peer's WAL end, as it last said */
 	XLogRecPtr	taken;			/* end of what the stream has shown us */
+	XLogRecPtr	local_end;		/* end of our last commit */
 	bool		reply_wanted;
 	TimestampTz batch_due;		/* when the open local transaction must end */
 	TimestampTz status_due;
@@ -181,7 +184,7 @@ connect_to_peer(void)
 }
 
 static void
-start_streaming(XLogRecPtr start, bool careful)
+start_streaming(XLogRecPtr start, bool careful, bool whole, StreamNews *news)
 {
 	char		slot[NAMEDATALEN];
 	char		sql[512];
@@ -195,6 +198,10 @@ start_streaming(XLogRecPtr start, bool careful)
 	me.careful_until = careful ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CAREFUL_MS) : 0;
 	me.feedback = feedback_create(start);
 	me.peer_end = me.taken = start;
+	(void) replorigin_session_get_progress(true);	/* what was committed before is durable */
+	me.local_end = InvalidXLogRecPtr;
+	claims_start(me.peer_id, strcmp(me.forward, "all") == 0, whole);
+	stream_news_move(news, apply_stream_progress(me.stream)->news);
 	me.last_message = me.rated_at = me.progress_at = GetCurrentTimestamp();
 	SpinLockAcquire(&me.link->mutex);
 	me.link->state = LINK_STREAMING;
@@ -248,6 +255,19 @@ report_status(TimestampTz now)
 
 /* --- streaming --- */
 
+/* what the peer says of itself holds for what is committed here, but not across a table that is to be copied */
+static void
+take_claims(void)
+{
+	ApplyProgress *p = apply_stream_progress(me.stream);
+
+	if (p->in_remote_txn || p->has_work)
+		return;
+	if (p->tables_added != NIL)
+		p->news->has_claims = false;
+	claims_take(p->news, me.local_end);
+}
+
 static void
 commit_batch(void)
 {
@@ -259,8 +279,12 @@ commit_batch(void)
 	local_end = apply_stream_commit(me.stream);
 	me.applying = false;
 	if (local_end != InvalidXLogRecPtr)
+	{
 		feedback_committed(me.feedback, remote_end, local_end);
+		me.local_end = local_end;
+	}
 	me.batch_due = 0;
+	take_claims();
 }
 
 static void
@@ -283,6 +307,7 @@ take_message(const char *data, int len)
 		apply_stream_frame(me.stream, data + XLOG_MESSAGE_HEAD, len - XLOG_MESSAGE_HEAD);
 		me.applying = false;
 		me.taken = Max(me.taken, p->end_lsn);
+		take_claims();
 		if (p->has_work && me.batch_due == 0)
 			me.batch_due = TimestampTzPlusMilliseconds(now, ferry_batch_ms);
 	}
@@ -336,6 +361,8 @@ settle(TimestampTz now)
 		feedback_flush(me.feedback, true);
 		news = true;
 	}
+	claims_publish();
+	claims_store(p->news, now);
 	if (news)
 		feedback_send(me.feedback, me.conn);
 	me.reply_wanted = false;
@@ -355,10 +382,17 @@ must_restart(uint32 generation)
 
 	if (p->in_remote_txn || p->has_work)
 		return false;
-	if (p->table_added)
+	if (p->tables_added != NIL)
 	{
-		p->table_added = false;
-		if (copy_due(me.peer) != NULL)
+		List	   *added = p->tables_added;
+
+		p->tables_added = NIL;
+		if (copy_due(me.peer) == NULL)
+		{
+			if (!copy_includes(me.peer, added))
+				claims_not_whole();
+		}
+		else
 		{
 			/* or the next stream would begin before this news and end by it again */
 			XLogFlush(progress_commit(p->end_lsn));
@@ -419,6 +453,7 @@ stream(uint32 generation)
 			{
 				feedback_flush(me.feedback, false);
 				feedback_send(me.feedback, me.conn);
+				claims_publish();
 				report_status(now);
 			}
 			continue;
@@ -514,6 +549,9 @@ run(void)
 	bool		careful;
 	XLogRecPtr	start;
 	char	   *due;
+	bool		went_back;
+	bool		whole;
+	StreamNews *news;
 
 	if (!read_peer())
 		return;
@@ -524,16 +562,19 @@ run(void)
 	SpinLockRelease(&me.link->mutex);
 
 	connect_to_peer();
-	start = progress_begin(me.conn, me.peer, me.peer_id);
+	start = progress_begin(me.conn, me.peer, me.peer_id, &went_back);
 	due = copy_due(me.peer);
 	if (due)
 	{
 		set_state(LINK_COPYING);
 		me.applying = true;
-		copy_tables(me.conn, me.peer, me.peer_id, careful, due);
+		copy_tables(me.conn, me.peer, me.peer_id, careful, due, went_back);
 		me.applying = false;
 	}
-	start_streaming(start, careful);
+	whole = copy_is_whole(me.conn, me.peer);
+	news = stream_news_create(me.peer_id, CurrentMemoryContext);
+	claims_ask(me.conn, news);
+	start_streaming(start, careful, whole, news);
 	stream(generation);
 }
 

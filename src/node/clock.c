@@ -31,6 +31,7 @@
 #include "compat.h"
 #include "node/node.h"
 #include "node/private.h"
+#include "node/watermark.h"
 
 #define CLOCK_DIR "pg_ferry"
 #define CLOCK_MAGIC 0x46594c43	/* "FYLC" */
@@ -140,6 +141,7 @@ node_clock_load(NodeShared *node, Oid dboid)
 	}
 	pg_atomic_write_u64(&node->clock, mark);
 	pg_atomic_write_u64(&node->high_water, mark);
+	pg_atomic_write_u64(&node->last_stamp, mark);
 }
 
 /* the mark must reach needed: write it further ahead, once for all who wait */
@@ -165,6 +167,12 @@ node_stamp(void)
 	uint64		last = pg_atomic_read_u64(&node->clock);
 	Dot			dot;
 
+	if (first_stamp_lxid != COMPAT_MY_LXID)
+	{
+		/* that there will be a stamp must be known before it is taken */
+		watermark_enter(node, hlc_next(last, now));
+		last = pg_atomic_read_u64(&node->clock);
+	}
 	do
 	{
 		dot.hlc = hlc_next(last, now);
@@ -172,6 +180,7 @@ node_stamp(void)
 			move_mark(node, dot.hlc);
 	} while (!pg_atomic_compare_exchange_u64(&node->clock, &last, dot.hlc));
 	dot.node = node->id;
+	watermark_note(dot.hlc);
 
 	if (first_stamp_lxid != COMPAT_MY_LXID)
 	{

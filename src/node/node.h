@@ -21,6 +21,7 @@ typedef struct NodeShared
 	Oid			dboid;			/* InvalidOid: free entry */
 	NodeId		id;
 	pg_atomic_uint64 clock;		/* last stamp given or seen */
+	pg_atomic_uint64 last_stamp;	/* latest own stamp of a transaction that has ended */
 	pg_atomic_uint64 high_water;	/* on disk; no stamp beyond it may be used */
 	pg_atomic_uint32 config_generation; /* bumped when peers or tables change */
 	struct Latch *supervisor_latch; /* NULL if none runs */
@@ -33,6 +34,7 @@ extern int	ferry_max_clock_skew_ms;
 extern int	ferry_retry_initial_ms;
 extern int	ferry_retry_max_ms;
 extern int	ferry_batch_ms;
+extern int	ferry_housekeeping_ms;
 
 /* shared memory: called from ferry.c's hooks */
 extern Size node_shmem_size(void);
@@ -47,6 +49,7 @@ extern bool node_is_preloaded(void);
  */
 extern NodeShared *node_current(void);
 extern NodeShared *node_current_or_null(void);
+extern NodeShared *node_attached(void); /* the same without reading anything: NULL if nobody has attached it yet */
 extern bool node_refresh(void);	/* read again; false, and forgotten, if it is none any more */
 extern NodeId node_id(void);
 extern const char *node_name(void); /* in a backend-long context */

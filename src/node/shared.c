@@ -28,9 +28,11 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "node/holding.h"
 #include "node/node.h"
 #include "node/private.h"
 #include "node/table.h"
+#include "node/watermark.h"
 
 NodeArray  *node_array = NULL;
 
@@ -59,6 +61,7 @@ node_shmem_init(void)
 		for (int i = 0; i < ferry_max_nodes; i++)
 		{
 			pg_atomic_init_u64(&node_array->nodes[i].clock, 0);
+			pg_atomic_init_u64(&node_array->nodes[i].last_stamp, 0);
 			pg_atomic_init_u64(&node_array->nodes[i].high_water, 0);
 			pg_atomic_init_u32(&node_array->nodes[i].config_generation, 0);
 		}
@@ -130,6 +133,7 @@ attach(NodeId id)
 		entry = free_entry;
 		entry->supervisor_latch = NULL;
 		node_clock_load(entry, MyDatabaseId);
+		watermark_load(MyDatabaseId);
 		entry->dboid = MyDatabaseId;
 	}
 	if (entry)
@@ -140,6 +144,7 @@ attach(NodeId id)
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many ferry nodes on this server"),
 				 errhint("Increase ferry.max_nodes (currently %d) and restart the server.", ferry_max_nodes)));
+	holding_load(entry);
 	return entry;
 }
 
@@ -157,6 +162,21 @@ node_current_or_null(void)
 		return NULL;
 	mine = attach(id);
 	return mine;
+}
+
+NodeShared *
+node_attached(void)
+{
+	NodeShared *entry = NULL;
+
+	if (node_array == NULL)
+		return NULL;
+	LWLockAcquire(node_array->lock, LW_SHARED);
+	for (int i = 0; i < ferry_max_nodes && entry == NULL; i++)
+		if (node_array->nodes[i].dboid == MyDatabaseId && node_array->nodes[i].id != NODE_ID_NONE)
+			entry = &node_array->nodes[i];
+	LWLockRelease(node_array->lock);
+	return entry;
 }
 
 NodeShared *
@@ -212,6 +232,7 @@ node_forget(Oid dboid)
 
 		if (n->dboid == dboid)
 		{
+			holding_forget(n);
 			n->dboid = InvalidOid;
 			n->id = NODE_ID_NONE;
 		}

@@ -6,8 +6,10 @@ CREATE TABLE ferry.registered_table (
 	tombstones	regclass NOT NULL,
 	merge		"char" NOT NULL CHECK (merge IN ('c', 'r')),
 	on_delete	"char" NOT NULL CHECK (on_delete IN ('l', 'u')),
-	added_at	timestamptz NOT NULL DEFAULT now()
+	added_at	timestamptz NOT NULL DEFAULT now(),
+	is_new		boolean NOT NULL DEFAULT true
 ) WITH (user_catalog_table = true);
+COMMENT ON COLUMN ferry.registered_table.is_new IS 'not copied from every peer yet: that this node holds something of an origin says nothing of this table';
 COMMENT ON TABLE ferry.registered_table IS 'tables under ferry; see the view ferry.tables';
 SELECT pg_catalog.pg_extension_config_dump('ferry.registered_table', '');
 

@@ -42,6 +42,7 @@
 #include "compat.h"
 #include "link/link.h"
 #include "node/node.h"
+#include "send/news.h"
 #include "send/sent_relation.h"
 
 #define PLUGIN_FRAME_BYTES (64 * 1024)
@@ -137,6 +138,7 @@ startup(LogicalDecodingContext *ctx, OutputPluginOptions *opt, bool is_init)
 	data->row_cxt = AllocSetContextCreate(ctx->context, "ferry change", ALLOCSET_DEFAULT_SIZES);
 	wire_writer_init(&data->frame, PLUGIN_FRAME_BYTES);
 	sent_relations_start(ctx->context);
+	news_start();
 
 	/* who connects to us can be connected to: our link to it need not wait longer */
 	link_wake_peer(data->receiver);
@@ -201,6 +203,14 @@ is_receivers_own(const PluginData *data, Datum version)
 		version_get_last((const uint8_t *) VARDATA_ANY(v)).node == data->receiver;
 }
 
+static Dot
+last_dot(Datum version)
+{
+	struct varlena *v = PG_DETOAST_DATUM_PACKED(version);
+
+	return version_get_last((const uint8_t *) VARDATA_ANY(v));
+}
+
 static void
 put_row(PluginData *data, ReorderBufferTXN *txn, SentRelation *r, HeapTuple tuple, TupleDesc desc)
 {
@@ -215,6 +225,7 @@ put_row(PluginData *data, ReorderBufferTXN *txn, SentRelation *r, HeapTuple tupl
 				 errmsg("row of table \"%s\" has no version", r->encoder->wire.name)));
 	if (is_receivers_own(data, values[version_attno - 1]))
 		return;
+	news_own_write(last_dot(values[version_attno - 1]));
 	ensure_began(data, txn);
 	if (!r->described)
 	{
@@ -232,10 +243,12 @@ put_table_added(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleD
 {
 	bool		isnull;
 	Oid			relid = DatumGetObjectId(heap_getattr(tuple, 1, desc, &isnull));
+	char	   *name = get_rel_name(relid);
 
 	ensure_began(data, txn);
 	wire_put_u8(&data->frame, WIRE_TABLE_ADDED);
-	wire_put_varint(&data->frame, relid);
+	wire_put_string(&data->frame, name ? get_namespace_name(get_rel_namespace(relid)) : "");
+	wire_put_string(&data->frame, name ? name : "");
 }
 
 static void
@@ -257,10 +270,24 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation rel, Reorder
 		return;
 	}
 	oldcontext = MemoryContextSwitchTo(data->row_cxt);
-	if (r->kind != SENT_REGISTRY)
-		put_row(data, txn, r, compat_change_newtuple(change), RelationGetDescr(rel));
-	else if (change->action == REORDER_BUFFER_CHANGE_INSERT)
-		put_table_added(data, txn, compat_change_newtuple(change), RelationGetDescr(rel));
+	switch (r->kind)
+	{
+		case SENT_REGISTRY:
+			if (change->action == REORDER_BUFFER_CHANGE_INSERT)
+				put_table_added(data, txn, compat_change_newtuple(change), RelationGetDescr(rel));
+			break;
+		case SENT_HOLDING:
+			ensure_began(data, txn);
+			news_holding(&data->frame, compat_change_newtuple(change), RelationGetDescr(rel));
+			break;
+		case SENT_MEMBER:
+			ensure_began(data, txn);
+			news_member(&data->frame, compat_change_newtuple(change), RelationGetDescr(rel));
+			break;
+		default:
+			put_row(data, txn, r, compat_change_newtuple(change), RelationGetDescr(rel));
+			break;
+	}
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextReset(data->row_cxt);
 
@@ -285,6 +312,7 @@ commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn
 	t.end_lsn = txn->end_lsn;
 	t.commit_us = compat_txn_commit_time(txn);
 	wire_put_commit(&data->frame, &t);
+	news_passed(&data->frame, txn->end_lsn);
 	flush_frame(ctx, data, true);
 }
 

@@ -87,6 +87,16 @@ build(SentRelation *r, Relation rel)
 			r->kind = SENT_REGISTRY;
 			return;
 		}
+		if (strcmp(RelationGetRelationName(rel), "holding") == 0)
+		{
+			r->kind = SENT_HOLDING;
+			return;
+		}
+		if (strcmp(RelationGetRelationName(rel), "member") == 0)
+		{
+			r->kind = SENT_MEMBER;
+			return;
+		}
 		if (strncmp(RelationGetRelationName(rel), "tombstone_", 10) != 0 ||
 			!OidIsValid(owner = table_of_tombstones(RelationGetRelid(rel))))
 			return;

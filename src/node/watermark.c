@@ -1,0 +1,428 @@
+/*-------------------------------------------------------------------------
+ *
+ * watermark.c
+ *		Up to which stamp everything that this node wrote is decided.
+ *
+ * Stamps are taken at write, commits come later and in another order.  Whoever
+ * says "you have all of mine up to w" must know that no transaction with a stamp
+ * up to w is still open.  So each backend has a slot in shared memory with a
+ * lower bound of the first stamp of its transaction:
+ *
+ *	writer	publishes the bound, then (after a barrier) takes the stamp from the
+ *			clock; at the end, when the transaction is no longer among those in
+ *			progress, raises the node's last_stamp to its latest, then (after a
+ *			barrier) clears the slot.
+ *	reader	reads last_stamp, then (after a barrier) the slots: w is the lesser
+ *			of last_stamp and what lies below the lowest bound.
+ *
+ * A reader that misses a bound has read last_stamp before the bound was
+ * published, hence before the stamp was taken: the clock has passed last_stamp,
+ * so that the stamp is greater.  A reader that finds a slot cleared comes after
+ * the end of its transaction.  w is therefore right, and never falls.
+ *
+ * For the log it suffices that the commit record is in it, which is so a little
+ * earlier: once the commit log says "committed".  The sender uses this, since it
+ * decodes a commit before the committing backend has got as far as its slot.
+ *
+ * Prepared transactions keep their stamps while their backend goes on, and
+ * outlive a crash, which shared memory does not: PREPARE first writes
+ * pg_ferry/<database>.<xid>.prepared, with the bound, durably.  It counts while
+ * the transaction is in progress and is removed by whoever finds that it is not.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/transam.h"
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "common/file_perm.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "port/pg_crc32c.h"
+#include "storage/fd.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+
+#include "node/private.h"
+#include "node/watermark.h"
+
+#define PREPARED_DIR "pg_ferry"
+#define PREPARED_MAGIC 0x46595054	/* "FYPT" */
+
+/* a backend between the end of its transaction and its slot needs no more spins than this */
+#define ENDING_SPINS 2000
+
+typedef struct InFlight
+{
+	pg_atomic_uint64 lower;		/* 0: no stamp taken */
+	Oid			dboid;
+} InFlight;
+
+typedef struct Prepared
+{
+	Oid			dboid;
+	TransactionId xid;
+	Hlc			lower;
+} Prepared;
+
+typedef struct WatermarkShared
+{
+	LWLock	   *lock;			/* guards prepared[] */
+	pg_atomic_uint32 nprepared;
+	Prepared   *prepared;
+	InFlight	slots[FLEXIBLE_ARRAY_MEMBER];
+} WatermarkShared;
+
+typedef struct PreparedFile
+{
+	uint32		magic;
+	TransactionId xid;
+	uint64		lower;
+	pg_crc32c	crc;
+} PreparedFile;
+
+static WatermarkShared *shared = NULL;
+
+/* this backend's transaction: whose stamps it takes, and the latest; NULL: none yet */
+static NodeShared *entered = NULL;
+static Hlc	latest;
+static Hlc	entered_lower;
+
+/* --- shared memory --- */
+
+static int
+max_prepared(void)
+{
+	/* those that are, and one that every backend is about to add */
+	return max_prepared_xacts + MaxBackends;
+}
+
+static Size
+slots_size(void)
+{
+	return MAXALIGN(add_size(offsetof(WatermarkShared, slots), mul_size(MaxBackends, sizeof(InFlight))));
+}
+
+Size
+watermark_shmem_size(void)
+{
+	return add_size(slots_size(), mul_size(max_prepared(), sizeof(Prepared)));
+}
+
+void
+watermark_shmem_init(void)
+{
+	bool		found;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct("ferry watermark", watermark_shmem_size(), &found);
+	if (!found)
+	{
+		memset(shared, 0, watermark_shmem_size());
+		shared->lock = &(GetNamedLWLockTranche("ferry")[3].lock);
+		shared->prepared = (Prepared *) ((char *) shared + slots_size());
+		pg_atomic_init_u32(&shared->nprepared, 0);
+		for (int i = 0; i < MaxBackends; i++)
+			pg_atomic_init_u64(&shared->slots[i].lower, 0);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* --- the writer's side --- */
+
+static InFlight *
+my_slot(void)
+{
+	int			i = MyProc - ProcGlobal->allProcs;
+
+	Assert(i >= 0 && i < MaxBackends);
+	return &shared->slots[i];
+}
+
+void
+watermark_enter(NodeShared *node, Hlc lower)
+{
+	InFlight   *slot = my_slot();
+
+	slot->dboid = node->dboid;
+	pg_write_barrier();
+	pg_atomic_write_u64(&slot->lower, lower);
+	pg_memory_barrier();
+	entered = node;
+	entered_lower = lower;
+}
+
+void
+watermark_note(Hlc stamp)
+{
+	latest = stamp;
+}
+
+static void
+leave(void)
+{
+	uint64		last = pg_atomic_read_u64(&entered->last_stamp);
+
+	while (last < latest && !pg_atomic_compare_exchange_u64(&entered->last_stamp, &last, latest))
+		;
+	pg_memory_barrier();
+	pg_atomic_write_u64(&my_slot()->lower, 0);
+	entered = NULL;
+}
+
+/* --- prepared transactions --- */
+
+static void
+prepared_path(char *path, Oid dboid, TransactionId xid, const char *suffix)
+{
+	snprintf(path, MAXPGPATH, PREPARED_DIR "/%u.%u.prepared%s", dboid, xid, suffix);
+}
+
+static pg_crc32c
+file_crc(const PreparedFile *f)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, f, offsetof(PreparedFile, crc));
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+/* forget those that have ended; lock held exclusively */
+static void
+drop_ended(void)
+{
+	uint32		n = pg_atomic_read_u32(&shared->nprepared);
+	uint32		kept = 0;
+
+	for (uint32 i = 0; i < n; i++)
+	{
+		char		path[MAXPGPATH];
+
+		if (TransactionIdIsInProgress(shared->prepared[i].xid))
+		{
+			shared->prepared[kept++] = shared->prepared[i];
+			continue;
+		}
+		prepared_path(path, shared->prepared[i].dboid, shared->prepared[i].xid, "");
+		if (unlink(path) != 0 && errno != ENOENT)
+			ereport(WARNING,
+					(errcode_for_file_access(),
+					 errmsg("could not remove file \"%s\": %m", path)));
+	}
+	pg_atomic_write_u32(&shared->nprepared, kept);
+}
+
+static void
+add_prepared(Oid dboid, TransactionId xid, Hlc lower)
+{
+	uint32		n;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	drop_ended();
+	n = pg_atomic_read_u32(&shared->nprepared);
+	if (n >= (uint32) max_prepared())
+		elog(ERROR, "out of room for prepared transactions");
+	shared->prepared[n].dboid = dboid;
+	shared->prepared[n].xid = xid;
+	shared->prepared[n].lower = lower;
+	pg_write_barrier();
+	pg_atomic_write_u32(&shared->nprepared, n + 1);
+	LWLockRelease(shared->lock);
+}
+
+static void
+write_file(const char *path, const void *data, size_t n)
+{
+	int			fd = OpenTransientFile(path, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
+
+	if (fd < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create file \"%s\": %m", path)));
+	errno = 0;
+	if (write(fd, data, n) != (ssize_t) n)
+	{
+		if (errno == 0)
+			errno = ENOSPC;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", path)));
+	}
+	if (CloseTransientFile(fd) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not close file \"%s\": %m", path)));
+}
+
+/* before PREPARE TRANSACTION */
+static void
+prepare(void)
+{
+	char		path[MAXPGPATH];
+	char		temp[MAXPGPATH];
+	PreparedFile f = {0};
+
+	f.magic = PREPARED_MAGIC;
+	f.xid = GetTopTransactionId();
+	f.lower = entered_lower;
+	f.crc = file_crc(&f);
+	prepared_path(path, entered->dboid, f.xid, "");
+	prepared_path(temp, entered->dboid, f.xid, ".tmp");
+	write_file(temp, &f, sizeof(f));
+	(void) durable_rename(temp, path, ERROR);
+	add_prepared(entered->dboid, f.xid, f.lower);
+}
+
+/* a damaged file says nothing of its transaction but that there was one: it holds back everything */
+static Hlc
+read_bound(const char *path, TransactionId xid)
+{
+	PreparedFile f;
+	int			fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
+	int			n = -1;
+
+	if (fd >= 0)
+	{
+		n = read(fd, &f, sizeof(f));
+		CloseTransientFile(fd);
+	}
+	if (n == sizeof(f) && f.magic == PREPARED_MAGIC && f.crc == file_crc(&f) && f.xid == xid)
+		return f.lower;
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("file \"%s\" is damaged", path),
+			 errdetail("Until its prepared transaction has ended, this node promises nothing of its own writes to others.")));
+	return 1;
+}
+
+void
+watermark_load(Oid dboid)
+{
+	DIR		   *dir;
+	struct dirent *entry;
+
+	if (access(PREPARED_DIR, F_OK) != 0)
+		return;
+	dir = AllocateDir(PREPARED_DIR);
+	while ((entry = ReadDir(dir, PREPARED_DIR)) != NULL)
+	{
+		char		path[MAXPGPATH];
+		unsigned	db;
+		unsigned	xid;
+		int			end = 0;
+		bool		known = false;
+
+		if (sscanf(entry->d_name, "%u.%u.prepared%n", &db, &xid, &end) != 2 || end == 0 ||
+			entry->d_name[end] != '\0' || db != dboid)
+			continue;
+		LWLockAcquire(shared->lock, LW_SHARED);
+		for (uint32 i = 0; i < pg_atomic_read_u32(&shared->nprepared); i++)
+			known |= shared->prepared[i].dboid == dboid && shared->prepared[i].xid == xid;
+		LWLockRelease(shared->lock);
+		if (known)
+			continue;
+		prepared_path(path, dboid, xid, "");
+		if (TransactionIdIsInProgress(xid))
+			add_prepared(dboid, xid, read_bound(path, xid));
+		else
+			(void) unlink(path);
+	}
+	FreeDir(dir);
+}
+
+static void
+at_end_of_transaction(XactEvent event, void *arg)
+{
+	if (entered == NULL)
+		return;
+	if (event == XACT_EVENT_PRE_PREPARE)
+		prepare();
+	else if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		leave();
+}
+
+void
+watermark_install(void)
+{
+	RegisterXactCallback(at_end_of_transaction, NULL);
+}
+
+/* --- the reader's side --- */
+
+/*
+ * Is the commit of the slot's transaction in the log?  While it has no
+ * transaction id it has either written nothing yet or is about to clear its slot,
+ * which is worth a moment.
+ */
+static bool
+is_committed(int i)
+{
+	volatile PGPROC *proc = &ProcGlobal->allProcs[i];
+
+	for (int spins = 0; spins < ENDING_SPINS; spins++)
+	{
+		TransactionId xid = proc->xid;
+
+		if (pg_atomic_read_u64(&shared->slots[i].lower) == 0)
+			return true;
+		if (TransactionIdIsValid(xid))
+			return TransactionIdDidCommit(xid);
+		SPIN_DELAY();
+	}
+	return false;
+}
+
+static Hlc
+read_watermark(NodeShared *node, Hlc at_least, bool logged)
+{
+	Hlc			w = Max(pg_atomic_read_u64(&node->last_stamp), at_least);
+
+	pg_memory_barrier();
+	for (int i = 0; i < MaxBackends; i++)
+	{
+		Hlc			lower = pg_atomic_read_u64(&shared->slots[i].lower);
+
+		if (lower == 0 || lower > w)
+			continue;
+		pg_read_barrier();
+		if (shared->slots[i].dboid != node->dboid || (logged && is_committed(i)))
+			continue;
+		w = lower - 1;
+	}
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(&shared->nprepared) > 0)
+	{
+		LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+		drop_ended();
+		for (uint32 i = 0; i < pg_atomic_read_u32(&shared->nprepared); i++)
+		{
+			const Prepared *p = &shared->prepared[i];
+
+			if (p->dboid == node->dboid && p->lower <= w)
+				w = p->lower - 1;
+		}
+		LWLockRelease(shared->lock);
+	}
+	return w;
+}
+
+Hlc
+watermark_visible(NodeShared *node)
+{
+	return read_watermark(node, 0, false);
+}
+
+Hlc
+watermark_logged(NodeShared *node, Hlc at_least)
+{
+	return read_watermark(node, at_least, true);
+}

@@ -1,0 +1,39 @@
+/*
+ * watermark.h
+ *		Up to which stamp everything that this node wrote is decided: committed
+ *		and visible, or never to be.
+ */
+#ifndef FERRY_NODE_WATERMARK_H
+#define FERRY_NODE_WATERMARK_H
+
+#include "postgres.h"
+
+#include "node/node.h"
+
+extern Size watermark_shmem_size(void);
+extern void watermark_shmem_init(void);
+extern void watermark_install(void);	/* from _PG_init */
+
+/* this transaction is about to take its first stamp, which is at least lower */
+extern void watermark_enter(NodeShared *node, Hlc lower);
+
+/* it took one */
+extern void watermark_note(Hlc stamp);
+
+/* a node's entry is made: learn of transactions that were prepared before the server started */
+extern void watermark_load(Oid dboid);
+
+/*
+ * Every own write with a stamp up to the result is visible to snapshots that are
+ * taken from now on, or will never be.
+ */
+extern Hlc	watermark_visible(NodeShared *node);
+
+/*
+ * The same for the log: the commit of every own write with a stamp up to the
+ * result has been inserted into it, or never will be.  at_least is an own stamp
+ * whose transaction is known to be so.
+ */
+extern Hlc	watermark_logged(NodeShared *node, Hlc at_least);
+
+#endif							/* FERRY_NODE_WATERMARK_H */
