@@ -337,14 +337,14 @@ holding_parse(const char *text, NodeVector *holds, NodeVector *awaited)
 {
 	char	   *first = pstrdup(text);
 	char	   *plus = strchr(first, '+');
-	const char *error = NULL;
+	const char *error = "Something must follow the plus sign.";
 	NodeVector	more;
 
 	vector_clear(&more);
 	if (plus)
 		*plus = '\0';
 	if (!vector_parse(first, holds, &error) ||
-		(plus && !vector_parse(plus + 1, &more, &error)))
+		(plus && !vector_parse(plus + 1, &more, &error)) || (plus && more.n == 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("invalid token: \"%s\"", text),
