@@ -78,6 +78,13 @@
 	ExecInitRangeTable(estate, list_make1(rte))
 #endif
 
+/* 18: result relations may be pruned when a statement starts; these are for those that are left */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_UPDATE_COLNOS(mtstate) ((mtstate)->mt_updateColnosLists)
+#else
+#define COMPAT_UPDATE_COLNOS(mtstate) (((ModifyTable *) (mtstate)->ps.plan)->updateColnosLists)
+#endif
+
 /* 16: maps to a partition are made on demand */
 #if PG_VERSION_NUM >= 160000
 #define compat_root_to_leaf_map(rri, estate) ExecGetRootToChildMap(rri, estate)

@@ -6,7 +6,7 @@
 #ifndef FERRY_H
 #define FERRY_H
 
-/* capture/utility.c: COPY names its columns; capture/columns.c: DDL watch */
+/* capture/utility.c: COPY names its columns; capture/statement.c: statements stamp their rows */
 extern void capture_install_hooks(void);
 
 #endif							/* FERRY_H */

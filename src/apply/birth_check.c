@@ -143,7 +143,7 @@ check_all(const BirthTable *births)
 	{
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(slot);
-		if (births_may_include(key_hash(RelationGetDescr(tombs), attnos, nkeys, slot->tts_values)))
+		if (births_may_include(births, key_hash(RelationGetDescr(tombs), attnos, nkeys, slot->tts_values)))
 			check_death(births, &slot->tts_tid);
 	}
 	ExecDropSingleTupleTableSlot(slot);
@@ -175,11 +175,15 @@ check_births(void)
 				check_all(lfirst(lc));
 			break;
 		}
-		if (death.dboid != MyDatabaseId || !births_may_include(death.key_hash))
+		if (death.dboid != MyDatabaseId)
 			continue;
 		foreach(lc, births_tables())
-			if (((BirthTable *) lfirst(lc))->tombid == death.tombid)
-				check_death(lfirst(lc), &death.tid);
+		{
+			const BirthTable *births = lfirst(lc);
+
+			if (births->tombid == death.tombid && births_may_include(births, death.key_hash))
+				check_death(births, &death.tid);
+		}
 	}
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(oldcontext);

@@ -5,7 +5,7 @@
  *
  * COPY without a column list goes on working and does not see _ferry: the list
  * is filled in, before the server reads the statement, with every live column
- * but _ferry and generated ones.
+ * but _ferry and generated ones.  COPY FROM goes in batches where it can (copy.c).
  *
  * SECURITY LABEL FOR ferry, as restored by pg_upgrade, finds its provider.
  *
@@ -17,6 +17,8 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
@@ -27,6 +29,8 @@
 #include "utils/rel.h"
 
 #include "ferry.h"
+#include "capture/copy.h"
+#include "capture/statement.h"
 #include "node/identity.h"
 #include "node/table.h"
 
@@ -78,9 +82,68 @@ leave(void)
 }
 
 static void
+pass_on(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
+		ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	if (previous_utility)
+		previous_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+}
+
+static bool
+names_version(const CopyStmt *copy)
+{
+	ListCell   *lc;
+
+	foreach(lc, copy->attlist)
+		if (strcmp(strVal(lfirst(lc)), FERRY_VERSION_COLUMN) == 0)
+			return true;
+	return false;
+}
+
+/* COPY of a table, from or to */
+static void
+copy_table(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
+		   ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	CopyStmt   *copy = (CopyStmt *) pstmt->utilityStmt;
+	Relation	into = NULL;
+
+	/* a missing table is the server's to report; what it locks later we only look at */
+	Oid			relid = RangeVarGetRelid(copy->relation, AccessShareLock, true);
+
+	if (OidIsValid(relid) && OidIsValid(ferry_version_type()) && table_lookup(relid))
+	{
+		if (copy->attlist == NIL)
+		{
+			pstmt = copyObject(pstmt);
+			copy = (CopyStmt *) pstmt->utilityStmt;
+			copy->attlist = visible_columns(relid);
+		}
+		if (copy->is_from && !names_version(copy) && !XactReadOnly && !RecoveryInProgress())
+			into = table_open(relid, RowExclusiveLock);
+	}
+	if (into)
+		copy_hide_trigger(into);
+	PG_TRY();
+	{
+		pass_on(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	}
+	PG_FINALLY();
+	{
+		copy_show_trigger();
+	}
+	PG_END_TRY();
+	if (into)
+		table_close(into, NoLock);
+}
+
+static void
 utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
 		ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
+	copy_show_trigger();
 	if (IsA(pstmt->utilityStmt, DropStmt) && drops_ferry((DropStmt *) pstmt->utilityStmt))
 		leave();
 	else if (IsA(pstmt->utilityStmt, SecLabelStmt))
@@ -90,27 +153,12 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 		if (provider && strcmp(provider, "ferry") == 0)
 			node_register_label_provider();
 	}
-	else if (IsA(pstmt->utilityStmt, CopyStmt))
+	else if (IsA(pstmt->utilityStmt, CopyStmt) && ((CopyStmt *) pstmt->utilityStmt)->relation)
 	{
-		CopyStmt   *copy = (CopyStmt *) pstmt->utilityStmt;
-
-		if (copy->relation && copy->attlist == NIL)
-		{
-			/* a missing table is the server's to report; what it locks later we only look at */
-			Oid			relid = RangeVarGetRelid(copy->relation, AccessShareLock, true);
-
-			if (OidIsValid(relid) && OidIsValid(ferry_version_type()) && table_lookup(relid))
-			{
-				pstmt = copyObject(pstmt);
-				copy = (CopyStmt *) pstmt->utilityStmt;
-				copy->attlist = visible_columns(relid);
-			}
-		}
+		copy_table(pstmt, query, read_only_tree, context, params, env, dest, qc);
+		return;
 	}
-	if (previous_utility)
-		previous_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	pass_on(pstmt, query, read_only_tree, context, params, env, dest, qc);
 }
 
 void
@@ -118,4 +166,5 @@ capture_install_hooks(void)
 {
 	previous_utility = ProcessUtility_hook;
 	ProcessUtility_hook = utility;
+	statement_install_hook();
 }

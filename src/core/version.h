@@ -137,6 +137,20 @@ extern void version_put_dot(uint8_t *out, Dot d);
 extern Dot	version_get_last(const uint8_t *in);	/* any encoded version */
 
 /*
+ * version_write() of bytes to bytes, where they are as usual: one writer, who
+ * writes again, and no column older than one other dot.  Returns the bytes
+ * written to out, which has VERSION_REWRITE_ROOM of room, or 0 if it is not so
+ * simple.  all[] are the table's nall columns, as in version_write.
+ */
+extern size_t version_rewrite(const uint8_t *in, size_t n, Dot d,
+							  const uint16_t *changed, int nchanged,
+							  const uint16_t *all, int nall,
+							  bool track_columns, uint8_t *out);
+
+/* a dot, counts, and at most one run of columns (two bytes each) for two columns */
+#define VERSION_REWRITE_ROOM(n, nall) ((n) + 32 + 3 * (size_t) (nall))
+
+/*
  * Rename the columns: map[col] is the new id of column id col, 0 drops it;
  * ids >= nmap are dropped.  Keeps cols and parts sorted.
  */

@@ -35,7 +35,7 @@
 #include "core/version_private.h"
 
 #define FLAG_VV 0x01
-#define FLAG_COLS 0x02
+#define FLAG_COLS VERSION_FLAG_COLS
 #define FLAG_LIVE 0x04
 #define FLAG_PARTS 0x10
 #define FLAGS_KNOWN (FLAG_VV | FLAG_COLS | FLAG_LIVE | FLAG_PARTS)

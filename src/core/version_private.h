@@ -7,6 +7,9 @@
 
 #include "core/version.h"
 
+/* the flag of the section of older columns: see version_codec.c */
+#define VERSION_FLAG_COLS 0x02
+
 /* --- bytes, and how they are read --- */
 
 static inline uint8_t *

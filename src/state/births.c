@@ -3,8 +3,8 @@
  * births.c
  *		The keys that this transaction has inserted, for apply/birth_check.c.
  *
- * Hashes only, 4 bytes a key, and up to BIRTHS_NOTED of them; beyond that every
- * key may be one of ours.  A subtransaction that aborts leaves its keys behind,
+ * Hashes only, 4 bytes a key, and up to BIRTHS_NOTED of them; beyond that, and
+ * where a COPY does not look at its keys, every key may be one of ours.  A subtransaction that aborts leaves its keys behind,
  * which costs a look at most.
  *
  *-------------------------------------------------------------------------
@@ -13,8 +13,9 @@
 
 #include "utils/memutils.h"
 
-#include "state/births.h"
 #include "node/deaths.h"
+#include "state/births.h"
+#include "state/tombstone.h"
 
 #define BIRTHS_NOTED 262144
 
@@ -39,30 +40,34 @@ start(void)
 	too_many = false;
 }
 
-static void
+/* the table's entry; the latest is first */
+static BirthTable *
 note_table(const FerryTable *table)
 {
 	ListCell   *lc;
 	BirthTable *t;
 	MemoryContext oldcontext;
 
+	if (births_cxt == NULL)
+		start();
 	foreach(lc, tables)
 		if (((BirthTable *) lfirst(lc))->tombid == table->tombid)
-			return;
+			return lfirst(lc);
 	oldcontext = MemoryContextSwitchTo(births_cxt);
 	t = palloc(sizeof(BirthTable));
 	t->relid = table->rootid;
 	t->tombid = table->tombid;
+	t->whole = false;
+	t->clear_at = PG_UINT64_MAX;
 	tables = lcons(t, tables);
 	MemoryContextSwitchTo(oldcontext);
+	return t;
 }
 
 void
 births_note(const FerryTable *table, uint32 key_hash)
 {
-	if (births_cxt == NULL)
-		start();
-	note_table(table);
+	(void) note_table(table);
 	sorted = false;
 	if (nhashes == BIRTHS_NOTED)
 	{
@@ -75,6 +80,29 @@ births_note(const FerryTable *table, uint32 key_hash)
 		hashes = repalloc(hashes, sizeof(uint32) * room);
 	}
 	hashes[nhashes++] = key_hash;
+}
+
+void
+births_note_table(const FerryTable *table)
+{
+	note_table(table)->whole = true;
+}
+
+/*
+ * Others' tombstones that come after the transaction's first birth are reported
+ * after it, so that the check finds them; our own it leaves out.
+ */
+bool
+births_meet_tombstones(const FerryTable *table)
+{
+	BirthTable *t = note_table(table);
+
+	if (t->clear_at == tombstone_written_here())
+		return false;
+	if (tombstone_any(table))
+		return true;
+	t->clear_at = tombstone_written_here();
+	return false;
 }
 
 bool
@@ -100,9 +128,9 @@ compare_hashes(const void *a, const void *b)
 }
 
 bool
-births_may_include(uint32 key_hash)
+births_may_include(const BirthTable *table, uint32 key_hash)
 {
-	if (too_many)
+	if (too_many || table->whole)
 		return true;
 	if (!sorted)
 		qsort(hashes, nhashes, sizeof(uint32), compare_hashes);

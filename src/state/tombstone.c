@@ -43,6 +43,14 @@ tombstone_any(const FerryTable *table)
 	return any;
 }
 
+static uint64 written_here = 0;
+
+uint64
+tombstone_written_here(void)
+{
+	return written_here;
+}
+
 /* --- image --- */
 
 static Datum
@@ -303,6 +311,7 @@ tombstone_put(const FerryTable *table, const RowState *dead, ItemPointer tid)
 	TombWriter	w;
 	bool		done = false;
 
+	written_here++;
 	open_writer(&w, table);
 	fill_slot(w.slot, table, dead);
 	if (tid && ItemPointerIsValid(tid))

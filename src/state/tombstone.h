@@ -20,6 +20,9 @@
 /* false only if the table surely has no tombstone (it has no block at all) */
 extern bool tombstone_any(const FerryTable *table);
 
+/* how many this process has written, in whatever transaction */
+extern uint64 tombstone_written_here(void);
+
 /*
  * The tombstone of a key, or NULL.  key_values in key order.  Sees what is
  * committed now and this transaction's own work; never misses one that stands.

@@ -377,6 +377,94 @@ test_wire(void)
 	ok(r.error != NULL, "a number that does not fit is refused");
 	arena_reset();
 }
+/* the short way from bytes to bytes is taken where it can be, and comes to the same as the long one */
+static void
+test_rewrite(int rounds)
+{
+	bool		same = true;
+	int			taken = 0;
+
+	for (int i = 0; i < rounds; i++)
+	{
+		uint16_t	all[400];
+		uint16_t	changed[400];
+		int			nall = 0;
+		int			end = rand() % 4 ? 8 : 400;
+		bool		track = rand() % 8 != 0;
+		uint8_t    *in = core_alloc(VERSION_SIMPLE_BYTES);
+		size_t		n = VERSION_SIMPLE_BYTES;
+		Dot			d = {1 + rand() % 1000, 7};
+
+		for (int id = 1; id < end; id++)
+			if (rand() % 4)
+				all[nall++] = id;
+		version_put_dot(in, d);
+		for (int write = 0; write < 6; write++)
+		{
+			int			nchanged = 0;
+			int			density = 1 + rand() % 4;
+			Version		before;
+			Version		after;
+			const char *error;
+			uint8_t    *out;
+			uint8_t    *expected;
+			size_t		n_out;
+			size_t		n_expected;
+
+			if (write == 0 || rand() % 2)
+				for (int a = 0; a < nall; a++)
+					if (rand() % density == 0)
+						changed[nchanged++] = all[a];
+			d.hlc += 1 + rand() % 100000;
+			d.node = rand() % 12 ? 7 : 9;
+			if (!version_decode(in, n, &before, &error))
+				abort();
+			version_write(&before, d, changed, nchanged, all, nall, track, false, true, &after);
+			expected = core_alloc(version_encoded_bytes(&after));
+			n_expected = version_encode(&after, expected);
+			out = core_alloc(VERSION_REWRITE_ROOM(n, nall));
+			n_out = version_rewrite(in, n, d, changed, nchanged, all, nall, track, out);
+			if (n_out > 0)
+			{
+				taken++;
+				same &= n_out == n_expected && memcmp(out, expected, n_expected) == 0;
+			}
+			else
+				same &= before.nvv > 1 || before.ncols > 0 || d.node != before.last.node;
+			in = expected;
+			n = n_expected;
+		}
+		arena_reset();
+	}
+	ok(same, "a version rewritten is the version decoded, written and encoded");
+	ok(taken > rounds, "and mostly it is rewritten");
+}
+
+/* whatever stands there, nothing is read or written beyond */
+static void
+test_rewrite_hostile(int rounds)
+{
+	bool		sound = true;
+
+	for (int i = 0; i < rounds; i++)
+	{
+		size_t		n = rand() % 40;
+		uint8_t    *in = core_alloc(n);
+		uint8_t    *out = core_alloc(VERSION_REWRITE_ROOM(n, NCOLS));
+		size_t		n_out;
+
+		for (size_t b = 0; b < n; b++)
+			in[b] = b >= 8 && rand() % 3 ? rand() % 8 : rand();
+		if (n > VERSION_SIMPLE_BYTES)
+			in[VERSION_SIMPLE_BYTES] = 2;
+		in[0] = 0;
+		n_out = n < VERSION_SIMPLE_BYTES ? 0 :
+			version_rewrite(in, n, (Dot) {UINT64_MAX, version_get_last(in).node}, ids, rand() % NCOLS, ids, NCOLS, true, out);
+		sound &= n_out <= VERSION_REWRITE_ROOM(n, NCOLS);
+		arena_reset();
+	}
+	ok(sound, "random bytes are not rewritten beyond their room");
+}
 
 int
 main(void)
@@ -390,6 +478,8 @@ main(void)
 	test_version();
 	test_wire();
 	test_hostile_versions(200000);
+	test_rewrite(20000);
+	test_rewrite_hostile(200000);
 	for (int m = 0; m < 2; m++)
 		for (int l = 0; l < 2; l++)
 			test_laws(modes[m], lives[l], 40000);
