@@ -178,13 +178,11 @@ connection_hello(PGconn *conn, PeerHello *hello)
 {
 	char		sql[256];
 	PGresult   *res;
-	TimestampTz before = GetCurrentTimestamp();
-	TimestampTz after;
-	int64		theirs;
 	MemoryContext cxt = CurrentMemoryContext;
 
 	snprintf(sql, sizeof(sql), "SELECT node_id, name, now_us, encoding, groups FROM ferry._hello(%d, %u, '%s')",
 			 WIRE_PROTOCOL, node_id(), node_name());
+	hello->asked_at = GetCurrentTimestamp();
 	PG_TRY();
 	{
 		res = connection_query(conn, sql, PGRES_TUPLES_OK);
@@ -205,7 +203,7 @@ connection_hello(PGconn *conn, PeerHello *hello)
 				 errhint("Run CREATE EXTENSION ferry and ferry.create_node there, with the same version as here.")));
 	}
 	PG_END_TRY();
-	after = GetCurrentTimestamp();
+	hello->answered_at = GetCurrentTimestamp();
 	if (PQntuples(res) != 1 || PQnfields(res) != 5)
 	{
 		PQclear(res);
@@ -215,9 +213,7 @@ connection_hello(PGconn *conn, PeerHello *hello)
 	hello->id = (NodeId) strtoul(PQgetvalue(res, 0, 0), NULL, 10);
 	strlcpy(hello->name, PQgetvalue(res, 0, 1), NAMEDATALEN);
 	hello->groups = pstrdup(PQgetvalue(res, 0, 4));
-	theirs = strtoll(PQgetvalue(res, 0, 2), NULL, 10);
-	hello->clock_rtt_us = after - before;
-	hello->clock_offset_us = theirs - (before + (after - before) / 2);
+	hello->clock = strtoll(PQgetvalue(res, 0, 2), NULL, 10);
 	if (strcmp(PQgetvalue(res, 0, 3), GetDatabaseEncodingName()) != 0)
 	{
 		char	   *encoding = pstrdup(PQgetvalue(res, 0, 3));

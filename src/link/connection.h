@@ -9,6 +9,7 @@
 
 #include "compat.h"
 #include "core/version.h"
+#include "datatype/timestamp.h"
 #include "libpq-fe.h"
 
 /* what a peer says of itself */
@@ -17,8 +18,9 @@ typedef struct PeerHello
 	NodeId		id;
 	char		name[NAMEDATALEN];
 	char	   *groups;			/* a uuid[] as text, palloc'd */
-	int64		clock_offset_us;
-	int64		clock_rtt_us;
+	TimestampTz asked_at;		/* by our clock */
+	TimestampTz clock;			/* theirs, when they answered */
+	TimestampTz answered_at;	/* by our clock */
 } PeerHello;
 
 /*

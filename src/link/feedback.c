@@ -82,7 +82,7 @@ feedback_flush(Feedback *f, bool wait)
 }
 
 void
-feedback_send(Feedback *f, PGconn *conn)
+feedback_send(Feedback *f, PGconn *conn, bool ask)
 {
 	StringInfoData buf;
 
@@ -93,7 +93,7 @@ feedback_send(Feedback *f, PGconn *conn)
 	pq_sendint64(&buf, f->n > 0 ? f->flushed : f->written);
 	f->sent_at = GetCurrentTimestamp();
 	pq_sendint64(&buf, f->sent_at);
-	pq_sendbyte(&buf, 0);
+	pq_sendbyte(&buf, ask ? 1 : 0);
 	if (PQputCopyData(conn, buf.data, buf.len) <= 0 || PQflush(conn) < 0)
 		connection_lost(conn);
 	pfree(buf.data);

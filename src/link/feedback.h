@@ -34,6 +34,7 @@ extern bool feedback_is_pending(Feedback *f);
 /* see what is durable by now; with wait, make it so */
 extern void feedback_flush(Feedback *f, bool wait);
 
-extern void feedback_send(Feedback *f, PGconn *conn);
+/* ask: for a keepalive at once, by which clocks are compared */
+extern void feedback_send(Feedback *f, PGconn *conn, bool ask);
 
 #endif							/* FERRY_LINK_FEEDBACK_H */

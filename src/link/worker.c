@@ -57,6 +57,7 @@
 
 #define IDLE_WAIT_MS 1000
 #define STATUS_EVERY_MS 1000
+#define CLOCK_EVERY_MS 10000	/* how often an idle link compares clocks */
 #define CAREFUL_MS 2000			/* how long a link goes on row by row after a bad one */
 #define HELD_FACTOR 10			/* held links are tried again that much less often */
 
@@ -88,6 +89,8 @@ typedef struct Worker
 	TimestampTz status_due;
 	TimestampTz last_message;
 	TimestampTz progress_at;	/* when an idle link last did that */
+	TimestampTz clock_asked_at; /* a question about the peer's clock is on its way; 0: none */
+	TimestampTz clock_due;
 	uint64		seen_txns;		/* as of the last status */
 	uint64		seen_rows;
 	uint64		rated_txns;		/* as of rated_at */
@@ -153,6 +156,19 @@ read_peer(void)
 	return found;
 }
 
+/* the peer's clock showed theirs somewhere between our sent and received */
+static void
+note_clock(TimestampTz sent, TimestampTz theirs, TimestampTz received)
+{
+	SpinLockAcquire(&me.link->mutex);
+	me.link->clock_offset_us = theirs - (sent + (received - sent) / 2);
+	me.link->clock_rtt_us = received - sent;
+	me.link->clock_at = received;
+	SpinLockRelease(&me.link->mutex);
+	me.clock_asked_at = 0;
+	me.clock_due = TimestampTzPlusMilliseconds(received, CLOCK_EVERY_MS);
+}
+
 static void
 connect_to_peer(void)
 {
@@ -176,11 +192,7 @@ connect_to_peer(void)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(TopMemoryContext);
 
-	SpinLockAcquire(&me.link->mutex);
-	me.link->clock_offset_us = hello.clock_offset_us;
-	me.link->clock_rtt_us = hello.clock_rtt_us;
-	me.link->clock_at = GetCurrentTimestamp();
-	SpinLockRelease(&me.link->mutex);
+	note_clock(hello.asked_at, hello.clock, hello.answered_at);
 }
 
 static void
@@ -316,6 +328,11 @@ take_message(const char *data, int len)
 		memcpy(&a, data + 1, 8);
 		me.taken = Max(me.taken, pg_ntoh64(a));
 		me.peer_end = Max(me.peer_end, pg_ntoh64(a));
+		if (me.clock_asked_at)
+		{
+			memcpy(&b, data + 9, 8);
+			note_clock(me.clock_asked_at, (TimestampTz) pg_ntoh64(b), now);
+		}
 		if (data[17])
 			me.reply_wanted = true;
 	}
@@ -347,7 +364,7 @@ settle(TimestampTz now)
 	}
 	if (feedback_is_pending(me.feedback))
 	{
-		feedback_send(me.feedback, me.conn);
+		feedback_send(me.feedback, me.conn, false);
 		feedback_flush(me.feedback, true);
 		news = true;
 	}
@@ -363,8 +380,14 @@ settle(TimestampTz now)
 	}
 	claims_publish();
 	claims_store(p->news, now);
-	if (news)
-		feedback_send(me.feedback, me.conn);
+	if (now >= me.clock_due && me.clock_asked_at == 0)
+	{
+		/* nothing is waiting here, so that the answer is not kept waiting either */
+		feedback_send(me.feedback, me.conn, true);
+		me.clock_asked_at = me.feedback->sent_at;
+	}
+	else if (news)
+		feedback_send(me.feedback, me.conn, false);
 	me.reply_wanted = false;
 	if (now >= me.status_due || news)
 		report_status(now);
@@ -447,12 +470,12 @@ stream(uint32 generation)
 			{
 				commit_batch();
 				feedback_flush(me.feedback, false);
-				feedback_send(me.feedback, me.conn);
+				feedback_send(me.feedback, me.conn, false);
 			}
 			if (now >= me.status_due)
 			{
 				feedback_flush(me.feedback, false);
-				feedback_send(me.feedback, me.conn);
+				feedback_send(me.feedback, me.conn, false);
 				claims_publish();
 				report_status(now);
 			}

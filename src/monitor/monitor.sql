@@ -23,7 +23,7 @@ CREATE VIEW ferry.clock AS
 		   l.clock_at AS measured_at,
 		   (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'ferry.max_clock_skew') AS max_skew_ms
 	FROM ferry.peer p LEFT JOIN ferry._links() l ON l.peer = p.name;
-COMMENT ON VIEW ferry.clock IS 'each peer''s clock minus ours, as measured over the link when it was made';
+COMMENT ON VIEW ferry.clock IS 'each peer''s clock minus ours, as last measured over the link; half the round trip is how far off that may be';
 
 CREATE VIEW ferry.nodes AS
 	SELECT m.name, m.node_id, n.node_id IS NOT NULL AS is_local, p.name IS NOT NULL AS is_peer,

@@ -49,6 +49,8 @@ for my $i (0 .. $n_nodes - 1)
 			CREATE TABLE $t->{name} (id int PRIMARY KEY, a int, b text, c numeric);
 			SELECT ferry.add_table('$t->{name}', merge => '$t->{mode}');});
 	}
+	# written in bulk, so that a crash meets a batch that is half applied
+	$node[$i]->safe_psql('postgres', "CREATE TABLE bulk (id int PRIMARY KEY, v int); SELECT ferry.add_table('bulk')");
 }
 # rows that every node makes before it knows of any other
 my @first_dots;
@@ -278,6 +280,36 @@ sub crash
 	$dbh[$i] = undef;
 }
 
+# kill -9 of a link's worker while its transaction has written something
+my $bulk_rows = 0;
+my $crashed_in_batch = 0;
+
+sub crash_in_batch
+{
+	my $i = int(rand(@node));
+	my @p = peers_of($i);
+	my $j = $p[ int(rand(@p)) ];
+	$node[$i]->safe_psql('postgres', "SELECT ferry.pause_peer('n$j')") if !$paused{"$i-$j"};
+	$node[$j]->safe_psql('postgres', "INSERT INTO bulk SELECT i, 1 FROM generate_series($bulk_rows + 1, $bulk_rows + 20000) i");
+	$bulk_rows += 20000;
+	my $d = connect_to($i);
+	my $find = $d->prepare(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'ferry link' AND backend_xid IS NOT NULL AND application_name = ?});
+	$d->do("SELECT ferry.resume_peer('n$j')");
+	$paused{"$i-$j"} = 0;
+	my $end = time + 60;
+	while (time < $end && !$d->selectrow_array('SELECT EXISTS (SELECT FROM bulk WHERE id = ?)', undef, $bulk_rows))
+	{
+		my ($pid) = $d->selectrow_array($find, undef, "ferry link from n$j");
+		next if !$pid;
+		note "kill -9 of the worker of n$i in mid-batch";
+		kill 'KILL', $pid;
+		$crashed_in_batch++;
+		last;
+	}
+	$node[$i]->poll_query_until('postgres', 'SELECT true');
+	$dbh[$i] = undef;
+}
+
 # --- go ---
 
 my @crash_at = sort { $a <=> $b } map { int(rand($n_ops)) } 1 .. $n_crashes;
@@ -296,6 +328,7 @@ for my $pair (grep { $paused{$_} } keys %paused)
 	$node[$i]->safe_psql('postgres', "SELECT ferry.resume_peer('n$j')");
 }
 %paused = ();
+for (1 .. 3) { last if !$n_crashes || $crashed_in_batch; crash_in_batch(); }
 $_ && $_->disconnect for @dbh;
 if ($n_crashes && !$retries_seen)
 {
@@ -340,6 +373,7 @@ for my $t (@tables)
 }
 for my $i (0 .. $#node)
 {
+	is($node[$i]->safe_psql('postgres', 'SELECT count(*) FROM bulk'), $bulk_rows, "n$i: every row of the bulk, none twice");
 	is($node[$i]->safe_psql('postgres', 'SELECT count(*) FROM ferry.quarantine'), '0', "n$i: nothing in quarantine");
 }
 
@@ -356,6 +390,7 @@ if ($n_ops >= 2000)
 	  for qw(insert_insert update_update update_delete delete_update);
 }
 ok($retries_seen || !$n_crashes, 'a peer that was away was retried');
+ok($crashed_in_batch || !$n_crashes, 'a worker was killed in mid-batch');
 
 if (!Test::More->builder->is_passing)
 {

@@ -112,6 +112,12 @@ ok($a->poll_query_until('postgres', "SELECT state = 'waiting' FROM ferry.lag WHE
 $cable->mend;
 ok($a->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM t WHERE id = 102)"), 'mended');
 
+# --- clocks are compared while the link is up ---
+
+my $measured = one($a, "SELECT measured_at FROM ferry.clock WHERE peer = 'b'");
+ok($a->poll_query_until('postgres', "SELECT measured_at > '$measured' FROM ferry.clock WHERE peer = 'b'"), 'the clock is measured again');
+is(one($a, "SELECT abs(offset_ms) <= round_trip_ms / 2 + 1 FROM ferry.clock WHERE peer = 'b'"), 't', 'one machine has one clock, within half the round trip');
+
 # --- a clock that is wrong ---
 
 $b->append_conf('postgresql.conf', "ferry.max_clock_skew = '20 d'");
