@@ -2,6 +2,7 @@
 \set SHOW_CONTEXT never
 SET client_min_messages = warning;
 SET track_functions = 'all';
+SET jit = off;
 CREATE TABLE fast (id int PRIMARY KEY, gone int, a int, b text, g int GENERATED ALWAYS AS (a * 2) STORED, c numeric DEFAULT 7, d int);
 ALTER TABLE fast DROP COLUMN gone;
 CREATE TABLE fast_parts (id int PRIMARY KEY, a int, b text, c numeric DEFAULT 7, d int) PARTITION BY RANGE (id);
@@ -129,6 +130,11 @@ ALTER TABLE fast ADD COLUMN e int;
 EXECUTE up (3, 1);
 ALTER TABLE fast DROP COLUMN d;
 EXECUTE up (4, 1);
+-- compiled
+SET jit = on;
+SET jit_above_cost = 0;
+EXECUTE up (5, 1);
+SET jit = off;
 RESET plan_cache_mode;
 DEALLOCATE up;
 SELECT a, (SELECT string_agg(k, ',' ORDER BY k) FROM jsonb_object_keys(ferry.state('fast', '{"id": 1}')->'columns') k) AS older FROM fast WHERE id = 1;
