@@ -50,15 +50,17 @@ build_ferry() {
 	make -s -C "$work/ferry" PG_CONFIG="$PG_CONFIG" with_llvm=no install
 }
 
-# one TAP test on real clusters, as the unprivileged user
+# one TAP test on real clusters, as the unprivileged user; if it fails, the end of its own log
 run_tap() {
-	local name
+	local name status=0
 	name=$(basename "$1" .pl)
 	as_user mkdir -p "$work/tmp_check/$name" "$work/tmp_check/log/$name" || return 1
 	(cd "$work/ferry" && as_user env PATH="$PG_BIN:$PATH" PERL5LIB="$PG_PGXS/src/test/perl" \
 		PG_REGRESS="$PG_PGXS/src/test/regress/pg_regress" PGHOST= \
 		TESTDIR="$work" TESTDATADIR="$work/tmp_check/$name" TESTLOGDIR="$work/tmp_check/log/$name" \
-		perl "$1")
+		perl "$1") || status=$?
+	[ "$status" = 0 ] || find "$work/tmp_check" -name "regress_log_$name" -exec tail -n 40 {} \; | sed 's/^/# /'
+	return "$status"
 }
 
 # start_server DATA PORT [SETTINGS]: a new server that preloads ferry, its socket in $work
