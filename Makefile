@@ -13,6 +13,7 @@ SQL_PARTS = \
 	src/capture/capture.sql \
 	src/node/table.sql \
 	src/node/holding.sql \
+	src/node/strategy.sql \
 	src/apply/apply.sql \
 	src/link/peer.sql \
 	src/delta/delta.sql \

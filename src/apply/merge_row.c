@@ -18,9 +18,7 @@
  *	  the tombstone.  After writing it we look again; if there is a row now, the
  *	  tombstone is merged into it as if it had come from a peer.
  *
- * A remote state may lack the value of a TOASTed column that its last write
- * left alone (VALUE_UNCHANGED).  It is the value that we hold if our dot of the
- * column is the same; otherwise the state cannot be merged as it is.
+ * What the merged row holds is state/merge_values.c's to say.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,79 +35,11 @@
 #include "apply/conflict.h"
 #include "apply/merge_row.h"
 #include "node/node.h"
+#include "state/merge_values.h"
 #include "state/tombstone.h"
 
 /* rounds of "someone was faster" before we give up and let the caller retry */
 #define MAX_ROUNDS 10000
-
-/* --- values --- */
-
-pg_noreturn static void
-report_missing_value(const FerryTable *table, Relation rel, AttrNumber attno)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_NO_DATA_FOUND),
-			 errmsg("row state lacks the value of column \"%s\" of table \"%s\"",
-					get_attname(RelationGetRelid(rel), attno, false),
-					RelationGetRelationName(rel)),
-			 errdetail("The value was not changed by the write that the state describes, and this node holds another version of it."),
-			 errhint("It can be merged once the state that wrote the value has arrived: call ferry.retry_quarantine().")));
-}
-
-/* take attno of out from src; an unchanged value is what other has under the same dot */
-static void
-take_value(const FerryTable *table, Relation rel, RowState *out, AttrNumber attno,
-		   const RowState *src, const RowState *other)
-{
-	int			i = attno - 1;
-	uint16		id = table->column_ids[i];
-
-	if (src->kinds[i] == VALUE_UNCHANGED)
-	{
-		if (other == NULL || other->kinds[i] != VALUE_HERE ||
-			!dot_equal(version_column_dot(&src->version, id),
-					   version_column_dot(&other->version, id)))
-			report_missing_value(table, rel, attno);
-		src = other;
-	}
-	else if (src->kinds[i] == VALUE_ABSENT && other != NULL)
-		src = other;			/* a column that the other node does not have */
-
-	if (src->kinds[i] == VALUE_UNCHANGED)
-		report_missing_value(table, rel, attno);
-	out->kinds[i] = src->kinds[i];
-	out->values[i] = src->values[i];
-	out->nulls[i] = src->nulls[i];
-}
-
-/* the row that a plan makes of two states */
-static RowState *
-merged_state(const FerryTable *table, Relation rel, const MergePlan *plan,
-			 const RowState *local, const RowState *remote)
-{
-	RowState   *out = state_create(table);
-	bool		whole = (plan->outcome == MERGE_TAKEN);
-	bool		remote_last = whole ||
-		dot_compare(remote->version.last, local->version.last) > 0;
-
-	out->alive = plan->alive;
-	out->version = plan->version;
-	for (int k = 0; k < table->nkeys; k++)
-		take_value(table, rel, out, table->key_attnos[k],
-				   remote_last ? remote : local, NULL);
-
-	/* a row-mode tombstone needs no image */
-	if (!out->alive && table->mode == MERGE_MODE_ROW)
-		return out;
-	for (int c = 0; c < table->nplain; c++)
-	{
-		bool		from_remote = whole || plan->take_remote[c];
-
-		take_value(table, rel, out, table->plain_attnos[c],
-				   from_remote ? remote : local, from_remote ? local : remote);
-	}
-	return out;
-}
 
 RowState *
 merge_states(const FerryTable *table, Relation rel, const RowState *local, const RowState *remote)
@@ -117,7 +47,7 @@ merge_states(const FerryTable *table, Relation rel, const RowState *local, const
 	MergePlan	plan;
 
 	state_merge_plan(table, local, remote, &plan);
-	return plan.outcome == MERGE_IGNORED ? unconstify(RowState *, local) : merged_state(table, rel, &plan, local, remote);
+	return plan.outcome == MERGE_IGNORED ? unconstify(RowState *, local) : state_merge(table, rel, &plan, local, remote);
 }
 
 /* --- conflicts --- */
@@ -219,7 +149,7 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 		return ROUND_DONE;
 	}
 
-	merged = merged_state(table, rel, &plan, local, remote);
+	merged = state_merge(table, rel, &plan, local, remote);
 	if (plan.outcome == MERGE_MERGED)
 		conflicted = find_conflict(table, rel, &plan, local, remote, &conflict);
 
@@ -268,7 +198,7 @@ write_first_state(ApplyTarget *t, RowState *remote)
 		for (int c = 0; c < table->nplain; c++)
 		{
 			if (remote->kinds[table->plain_attnos[c] - 1] == VALUE_UNCHANGED)
-				report_missing_value(table, target_relation(t), table->plain_attnos[c]);
+				state_missing_value(table, target_relation(t), table->plain_attnos[c]);
 		}
 		target_insert(t, remote);
 	}
@@ -294,7 +224,7 @@ merge_pair(ApplyTarget *t, RowState *local, ApplyFound *found, RowState *tomb, I
 	if (plan.outcome != MERGE_IGNORED && !plan.alive)
 	{
 		/* the tombstone wins: the row goes, the tombstone takes the merged version */
-		RowState   *merged = merged_state(table, target_relation(t), &plan, local, tomb);
+		RowState   *merged = state_merge(table, target_relation(t), &plan, local, tomb);
 
 		if (!target_delete(t, found))
 			return ROUND_AGAIN;

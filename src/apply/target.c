@@ -122,6 +122,10 @@ copy_table(FerryTable *dst, const FerryTable *src)
 	COPY_ARRAY(plain_ids, src->nplain);
 	COPY_ARRAY(column_ids, src->natts);
 	COPY_ARRAY(id_attnos, src->nids);
+	COPY_ARRAY(strategies, src->nstrategies);
+	for (int s = 0; s < dst->nstrategies; s++)
+		if (dst->strategies[s].function)
+			dst->strategies[s].function = pstrdup(dst->strategies[s].function);
 #undef COPY_ARRAY
 }
 

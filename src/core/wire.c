@@ -387,6 +387,43 @@ wire_get_member(WireReader *r, WireMember *m)
 	m->dsn = wire_get_string(r, WIRE_MAX_DSN);
 }
 
+/* --- strategy --- */
+
+void
+wire_put_strategy(WireWriter *w, const WireStrategy *s)
+{
+	wire_put_u8(w, WIRE_STRATEGY);
+	wire_put_varint(w, s->relation);
+	wire_put_varint(w, s->column);
+	wire_put_u8(w, s->kind);
+	wire_put_string(w, s->function ? s->function : "");
+	wire_put_u64(w, s->dot.hlc);
+	wire_put_u32(w, s->dot.node);
+}
+
+void
+wire_get_strategy(WireReader *r, WireStrategy *s)
+{
+	uint64_t	relation = wire_get_varint(r);
+	uint64_t	column = wire_get_varint(r);
+
+	memset(s, 0, sizeof(*s));
+	if (relation > UINT32_MAX)
+		fail(r, "relation id is too large");
+	if (column == 0 || column > WIRE_MAX_COLUMNS)
+		fail(r, "column id is out of range");
+	s->relation = (uint32_t) relation;
+	s->column = (uint16_t) column;
+	s->kind = wire_get_u8(r);
+	s->function = wire_get_string(r, WIRE_MAX_FUNCTION);
+	s->dot.hlc = wire_get_u64(r);
+	s->dot.node = wire_get_u32(r);
+	if (s->kind > KIND_LAST || (s->kind == KIND_FUNCTION) != (s->function[0] != '\0'))
+		fail(r, "strategy is unknown");
+	if (s->dot.hlc == 0 || s->dot.node == 0)
+		fail(r, "strategy without a dot");
+}
+
 /* --- rows --- */
 
 void

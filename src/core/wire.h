@@ -14,6 +14,7 @@
  *	'A' alive row	see WireRow
  *	'D' dead row	see WireRow
  *	'T' table added	string schema, string name: this table was registered just now
+ *	'S' strategy	see WireStrategy: how a column of a described relation merges
  *	'W' holds		varint node id, vector: what that node holds; if it is the
  *					sender, all of that has been sent by now
  *	'H' horizon		vector: under it are the rows that follow to be read
@@ -41,7 +42,8 @@ typedef enum WireType
 	WIRE_TABLE_ADDED = 'T',
 	WIRE_HOLDS = 'W',
 	WIRE_HORIZON = 'H',
-	WIRE_MEMBER = 'M'
+	WIRE_MEMBER = 'M',
+	WIRE_STRATEGY = 'S'
 } WireType;
 
 /* --- growable output buffer --- */
@@ -142,6 +144,18 @@ typedef struct WireRow
 	WireValue  *values;
 } WireRow;
 
+/* the later dot counts; kind is a ColumnKind, function empty but for KIND_FUNCTION */
+typedef struct WireStrategy
+{
+	uint32_t	relation;
+	uint16_t	column;			/* sender's column id */
+	uint8_t		kind;
+	char	   *function;
+	Dot			dot;
+} WireStrategy;
+
+#define WIRE_MAX_FUNCTION 1024	/* bytes of a signature */
+
 extern void wire_put_begin(WireWriter *w, const WireTxn *t);
 extern void wire_get_begin(WireReader *r, WireTxn *t);	/* readers start after the type byte */
 extern void wire_put_commit(WireWriter *w, const WireTxn *t);
@@ -167,6 +181,8 @@ extern NodeId wire_get_holds(WireReader *r, NodeVector *v);
 extern void wire_put_horizon(WireWriter *w, const NodeVector *v);	/* read: wire_get_vector */
 extern void wire_put_member(WireWriter *w, const WireMember *m);
 extern void wire_get_member(WireReader *r, WireMember *m);
+extern void wire_put_strategy(WireWriter *w, const WireStrategy *s);
+extern void wire_get_strategy(WireReader *r, WireStrategy *s);
 
 /*
  * A row is written as a head and then its values one by one, so that the

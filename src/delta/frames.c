@@ -76,7 +76,7 @@ fill_frame(DeltaFrames *f)
 				described = false;
 			}
 			if (!described)
-				wire_put_relation(&f->frame, &f->encoder->wire);
+				relation_encode_description(&f->frame, f->encoder);
 			described = true;
 			put_row(f);
 			continue;

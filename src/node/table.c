@@ -17,12 +17,15 @@
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/relcache.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "compat.h"
 #include "node/table.h"
@@ -251,6 +254,96 @@ fill_columns(FerryTable *t, Relation rel, Relation root)
 		t->plain_ids[c] = t->column_ids[t->plain_attnos[c] - 1];
 }
 
+/* --- strategies --- */
+
+static const struct
+{
+	char		letter;
+	const char *name;
+}			kinds[] = {
+	[KIND_LWW] = {'l', "lww"},
+	[KIND_COUNTER] = {'c', "counter"},
+	[KIND_MAX] = {'x', "max"},
+	[KIND_MIN] = {'n', "min"},
+	[KIND_SET] = {'s', "set"},
+	[KIND_MAP] = {'m', "map"},
+	[KIND_FUNCTION] = {'f', NULL},
+};
+
+const char *
+strategy_kind_name(ColumnKind kind)
+{
+	return kinds[kind].name;
+}
+
+char
+strategy_kind_letter(ColumnKind kind)
+{
+	return kinds[kind].letter;
+}
+
+bool
+strategy_kind_from_letter(char letter, ColumnKind *kind)
+{
+	for (int k = 0; k < lengthof(kinds); k++)
+	{
+		if (kinds[k].letter != letter)
+			continue;
+		*kind = (ColumnKind) k;
+		return true;
+	}
+	return false;
+}
+
+const ColumnStrategy *
+table_strategy(const FerryTable *table, uint16 id)
+{
+	for (int s = 0; s < table->nstrategies && table->strategies[s].id <= id; s++)
+		if (table->strategies[s].id == id)
+			return &table->strategies[s];
+	return NULL;
+}
+
+static int
+compare_strategies(const void *a, const void *b)
+{
+	return (int) ((const ColumnStrategy *) a)->id - (int) ((const ColumnStrategy *) b)->id;
+}
+
+/* ferry.column_merge: relid, attnum, kind, function, version; columns that are gone are left out */
+static void
+fill_strategies(FerryTable *t)
+{
+	Relation	rel = table_open(ferry_relation("column_merge"), AccessShareLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+
+	t->strategies = palloc(sizeof(ColumnStrategy) * t->nids);
+	while ((tuple = systable_getnext(scan)) != NULL)
+	{
+		bool		isnull;
+		ColumnStrategy s;
+		Datum		d;
+
+		if (DatumGetObjectId(heap_getattr(tuple, 1, desc, &isnull)) != t->rootid)
+			continue;
+		s.id = (uint16) DatumGetInt16(heap_getattr(tuple, 2, desc, &isnull));
+		if (s.id == 0 || s.id > t->nids || t->id_attnos[s.id - 1] == 0 || t->nstrategies >= t->nids ||
+			!strategy_kind_from_letter(DatumGetChar(heap_getattr(tuple, 3, desc, &isnull)), &s.kind))
+			continue;
+		d = heap_getattr(tuple, 4, desc, &isnull);
+		s.function = isnull ? NULL : TextDatumGetCString(d);
+		d = heap_getattr(tuple, 5, desc, &isnull);
+		s.dot = version_get_last((const uint8_t *) VARDATA_ANY(PG_DETOAST_DATUM_PACKED(d)));
+		t->strategies[t->nstrategies++] = s;
+		t->has_strategies |= (s.kind != KIND_LWW);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	qsort(t->strategies, t->nstrategies, sizeof(ColumnStrategy), compare_strategies);
+}
+
 static FerryTable *
 build(Relation rel)
 {
@@ -282,6 +375,7 @@ build(Relation rel)
 	fill_columns(t, rel, root);
 	if (root != rel)
 		RelationClose(root);
+	fill_strategies(t);
 
 	tomb = RelationIdGetRelation(t->tombid);
 	if (!RelationIsValid(tomb))
@@ -348,4 +442,26 @@ table_lookup_required(Oid relid)
 				 errmsg("table \"%s\" is not under ferry", get_rel_name(relid)),
 				 errhint("Call ferry.add_table first.")));
 	return t;
+}
+
+PG_FUNCTION_INFO_V1(ferry_table_changed);
+
+/* SQL: ferry._table_changed(rel regclass): everybody's entry of it is made anew */
+Datum
+ferry_table_changed(PG_FUNCTION_ARGS)
+{
+	CacheInvalidateRelcacheByRelid(PG_GETARG_OID(0));
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(ferry_is_ordered);
+
+/* SQL: ferry._is_ordered(oid) returns boolean: do values of the type compare? */
+Datum
+ferry_is_ordered(PG_FUNCTION_ARGS)
+{
+	Oid			typid = getBaseType(PG_GETARG_OID(0));
+
+	PG_RETURN_BOOL(!type_is_rowtype(typid) &&
+				   OidIsValid(lookup_type_cache(typid, TYPECACHE_CMP_PROC)->cmp_proc));
 }

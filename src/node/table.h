@@ -15,6 +15,15 @@
 
 #define FERRY_VERSION_COLUMN "_ferry"
 
+/* how a column merges, by ferry.set_merge; the dot says which of two settings is later */
+typedef struct ColumnStrategy
+{
+	uint16		id;				/* column id */
+	ColumnKind	kind;			/* KIND_LWW where it was set back */
+	const char *function;		/* KIND_FUNCTION: its signature, as regprocedure reads it */
+	Dot			dot;
+} ColumnStrategy;
+
 /*
  * A registered table, or a partition of one.
  *
@@ -41,6 +50,9 @@ typedef struct FerryTable
 	AttrNumber *id_attnos;		/* [column id - 1] -> attno; 0: none */
 	int			nids;			/* length of id_attnos */
 	bool		is_partitioned;
+	int			nstrategies;
+	ColumnStrategy *strategies; /* sorted by column id */
+	bool		has_strategies; /* one that is not KIND_LWW */
 } FerryTable;
 
 /*
@@ -56,6 +68,14 @@ extern FerryTable *table_lookup_required(Oid relid);
 
 /* the registered table to which a tombstone table belongs, or InvalidOid */
 extern Oid	table_of_tombstones(Oid tombid);
+
+/* what was set for a column; NULL if nothing ever was */
+extern const ColumnStrategy *table_strategy(const FerryTable *table, uint16 id);
+
+/* the name of a kind in SQL, NULL for KIND_FUNCTION; and its letter in ferry.column_merge and on the wire */
+extern const char *strategy_kind_name(ColumnKind kind);
+extern char strategy_kind_letter(ColumnKind kind);
+extern bool strategy_kind_from_letter(char letter, ColumnKind *kind);
 
 /* ferry.version and the schema's relations, by name, cached per backend */
 extern Oid	ferry_version_type(void);

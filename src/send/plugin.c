@@ -7,7 +7,9 @@
  * state of a live row; an INSERT or UPDATE of its tombstone table is the state
  * of a dead one.  DELETEs leave nothing behind in the stream: a deletion is the
  * writing of its tombstone.  A new row in ferry.registered_table tells the
- * receiver that there is a table to copy.
+ * receiver that there is a table to copy, one in ferry.column_merge how a column
+ * merges; each description of a relation tells that too, so that nobody merges
+ * what came from elsewhere without knowing.
  *
  * One frame per transaction, or per PLUGIN_FRAME_BYTES of it: each frame is a
  * message of the replication protocol, and each of those a system call.
@@ -38,6 +40,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/relcache.h"
 
 #include "compat.h"
 #include "link/link.h"
@@ -212,6 +215,15 @@ last_dot(Datum version)
 }
 
 static void
+ensure_described(PluginData *data, SentRelation *r)
+{
+	if (r->described)
+		return;
+	relation_encode_description(&data->frame, r->encoder);
+	r->described = true;
+}
+
+static void
 put_row(PluginData *data, ReorderBufferTXN *txn, SentRelation *r, HeapTuple tuple, TupleDesc desc)
 {
 	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
@@ -227,11 +239,7 @@ put_row(PluginData *data, ReorderBufferTXN *txn, SentRelation *r, HeapTuple tupl
 		return;
 	news_own_write(last_dot(values[version_attno - 1]));
 	ensure_began(data, txn);
-	if (!r->described)
-	{
-		wire_put_relation(&data->frame, &r->encoder->wire);
-		r->described = true;
-	}
+	ensure_described(data, r);
 	if (r->kind == SENT_ROWS)
 		relation_encode_alive(&data->frame, r->encoder, values, nulls, false);
 	else
@@ -249,6 +257,40 @@ put_table_added(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleD
 	wire_put_u8(&data->frame, WIRE_TABLE_ADDED);
 	wire_put_string(&data->frame, name ? get_namespace_name(get_rel_namespace(relid)) : "");
 	wire_put_string(&data->frame, name ? name : "");
+}
+
+/*
+ * A new row of ferry.column_merge (relid, attnum, kind, function, version).  The
+ * catalog itself may not show it yet: it is read from the tuple.
+ */
+static void
+put_strategy(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleDesc desc)
+{
+	WireStrategy s = {0};
+	ColumnKind	kind;
+	SentRelation *r;
+	Relation	rel;
+	bool		isnull;
+	Datum		d;
+
+	rel = RelationIdGetRelation(DatumGetObjectId(heap_getattr(tuple, 1, desc, &isnull)));
+	if (!RelationIsValid(rel))
+		return;
+	r = sent_relation(rel);
+	RelationClose(rel);
+	if (r->kind != SENT_ROWS ||
+		!strategy_kind_from_letter(DatumGetChar(heap_getattr(tuple, 3, desc, &isnull)), &kind))
+		return;
+	s.relation = r->encoder->wire.id;
+	s.column = (uint16) DatumGetInt16(heap_getattr(tuple, 2, desc, &isnull));
+	s.kind = kind;
+	d = heap_getattr(tuple, 4, desc, &isnull);
+	s.function = isnull ? NULL : TextDatumGetCString(d);
+	d = heap_getattr(tuple, 5, desc, &isnull);
+	s.dot = version_get_last((const uint8_t *) VARDATA_ANY(PG_DETOAST_DATUM_PACKED(d)));
+	ensure_began(data, txn);
+	ensure_described(data, r);
+	wire_put_strategy(&data->frame, &s);
 }
 
 static void
@@ -283,6 +325,9 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation rel, Reorder
 		case SENT_MEMBER:
 			ensure_began(data, txn);
 			news_member(&data->frame, compat_change_newtuple(change), RelationGetDescr(rel));
+			break;
+		case SENT_STRATEGIES:
+			put_strategy(data, txn, compat_change_newtuple(change), RelationGetDescr(rel));
 			break;
 		default:
 			put_row(data, txn, r, compat_change_newtuple(change), RelationGetDescr(rel));

@@ -97,6 +97,11 @@ build(SentRelation *r, Relation rel)
 			r->kind = SENT_MEMBER;
 			return;
 		}
+		if (strcmp(RelationGetRelationName(rel), "column_merge") == 0)
+		{
+			r->kind = SENT_STRATEGIES;
+			return;
+		}
 		if (strncmp(RelationGetRelationName(rel), "tombstone_", 10) != 0 ||
 			!OidIsValid(owner = table_of_tombstones(RelationGetRelid(rel))))
 			return;

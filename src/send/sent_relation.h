@@ -18,7 +18,8 @@ typedef enum SentKind
 	SENT_TOMBSTONES,
 	SENT_REGISTRY,				/* ferry.registered_table */
 	SENT_HOLDING,				/* ferry.holding */
-	SENT_MEMBER					/* ferry.member */
+	SENT_MEMBER,				/* ferry.member */
+	SENT_STRATEGIES				/* ferry.column_merge */
 } SentKind;
 
 typedef struct SentRelation

@@ -71,9 +71,14 @@ typedef struct RelationEncoder
 	ValueEncoder *values;
 	AttrNumber	version_attno;
 	int			nkeys;
+	int			nstrategies;
+	WireStrategy *strategies;
 } RelationEncoder;
 
 extern RelationEncoder *relation_encoder_create(const FerryTable *table, Relation rel, MemoryContext cxt);
+
+/* the relation, and how its columns merge: what a receiver must know before its rows */
+extern void relation_encode_description(WireWriter *w, const RelationEncoder *e);
 
 /* one live row as an 'A' message; on-disk TOAST pointers become WIRE_UNCHANGED if send_toast is false */
 extern void relation_encode_alive(WireWriter *w, RelationEncoder *e,

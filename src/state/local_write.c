@@ -13,6 +13,9 @@
  *	death			so that no state of the dead row wins against the new one
  *	death			only the row takes it: its columns keep theirs
  *
+ * Columns with a strategy take the dot in the same way; what else they keep, and
+ * what is stored of the value that was written, is theirs to say (strategy.c).
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -21,6 +24,7 @@
 #include "utils/datum.h"
 
 #include "state/local_write.h"
+#include "state/strategy.h"
 
 FoundRow
 state_found_dead(const RowState *tomb)
@@ -56,6 +60,29 @@ changed_columns(const FerryTable *table, TupleDesc desc, const FoundRow *old,
 	return n;
 }
 
+/* the columns that are no registers; returns whether a value was adjusted */
+static bool
+write_strategies(const FerryTable *table, TupleDesc desc, const FoundRow *found,
+				 const uint16 *changed, int nchanged,
+				 Datum *values, bool *nulls, Dot d, Version *after)
+{
+	bool		adjusted = false;
+	int			c = 0;
+
+	/* both are sorted by column id */
+	for (int s = 0; s < table->nstrategies; s++)
+	{
+		const ColumnStrategy *strategy = &table->strategies[s];
+		int			i = table->id_attnos[strategy->id - 1] - 1;
+
+		while (c < nchanged && changed[c] < strategy->id)
+			c++;
+		if (c < nchanged && changed[c] == strategy->id && strategy->kind != KIND_LWW)
+			adjusted |= strategy_write(table, desc, strategy, found, d, after, &values[i], &nulls[i]);
+	}
+	return adjusted;
+}
+
 bool
 state_local_write(const FerryTable *table, TupleDesc desc, const FoundRow *found,
 				  Datum *values, bool *nulls, Dot d, Version *after)
@@ -64,20 +91,20 @@ state_local_write(const FerryTable *table, TupleDesc desc, const FoundRow *found
 	int			nchanged = table->nplain;
 
 	if (found == NULL)
-	{
 		version_init(after, d);
-		return false;
-	}
-	if (found->alive)
+	else if (found->alive)
 	{
 		uint16	   *ids = palloc(sizeof(uint16) * Max(table->nplain, 1));
 
 		nchanged = changed_columns(table, desc, found, values, nulls, ids);
 		changed = ids;
 	}
-	version_write(found->version, d, changed, nchanged, table->plain_ids, table->nplain,
-				  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, true, after);
-	return false;
+	if (found)
+		version_write(found->version, d, changed, nchanged, table->plain_ids, table->nplain,
+					  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, true, after);
+	if (!table->has_strategies || table->mode != MERGE_MODE_COLUMN)
+		return false;
+	return write_strategies(table, desc, found, changed, nchanged, values, nulls, d, after);
 }
 
 void

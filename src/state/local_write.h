@@ -33,7 +33,7 @@ extern bool state_local_write(const FerryTable *table, TupleDesc desc, const Fou
 static inline bool
 state_plain_birth(const FerryTable *table)
 {
-	return true;
+	return !table->has_strategies;
 }
 
 /* a local DELETE at dot d of a row with version before */

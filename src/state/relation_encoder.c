@@ -60,8 +60,28 @@ relation_encoder_create(const FerryTable *table, Relation rel, MemoryContext cxt
 	for (int c = 0; c < table->nplain; c++)
 		describe_column(&e->wire.cols[table->nkeys + c], e, table->nkeys + c, table, rel,
 						table->plain_attnos[c], 0, cxt);
+	e->nstrategies = table->nstrategies;
+	e->strategies = palloc0(sizeof(WireStrategy) * Max(table->nstrategies, 1));
+	for (int s = 0; s < table->nstrategies; s++)
+	{
+		const ColumnStrategy *strategy = &table->strategies[s];
+
+		e->strategies[s].relation = e->wire.id;
+		e->strategies[s].column = strategy->id;
+		e->strategies[s].kind = strategy->kind;
+		e->strategies[s].function = strategy->function ? pstrdup(strategy->function) : NULL;
+		e->strategies[s].dot = strategy->dot;
+	}
 	MemoryContextSwitchTo(oldcontext);
 	return e;
+}
+
+void
+relation_encode_description(WireWriter *w, const RelationEncoder *e)
+{
+	wire_put_relation(w, &e->wire);
+	for (int s = 0; s < e->nstrategies; s++)
+		wire_put_strategy(w, &e->strategies[s]);
 }
 
 void

@@ -31,6 +31,7 @@
 #include "node/deaths.h"
 #include "state/codec.h"
 #include "state/key_hash.h"
+#include "state/merge_values.h"
 #include "state/tombstone.h"
 
 bool
@@ -273,25 +274,20 @@ replace(TombWriter *w, ItemPointer tid)
 }
 
 /* merge what stands into dead; a tombstone of the same key by someone else */
-static RowState *
+static const RowState *
 merge_dead(const FerryTable *table, const RowState *here, const RowState *dead)
 {
 	MergePlan	plan;
+	Relation	rel;
 	RowState   *out;
 
 	state_merge_plan(table, here, dead, &plan);
-	out = tombstone_from_row(table, plan.outcome == MERGE_IGNORED ? here : dead, &plan.version);
-	if (plan.outcome != MERGE_MERGED)
-		return out;
-	for (int c = 0; c < table->nplain; c++)
-	{
-		int			i = table->plain_attnos[c] - 1;
-		const RowState *src = plan.take_remote[c] ? dead : here;
-
-		out->values[i] = src->values[i];
-		out->nulls[i] = src->nulls[i];
-		out->kinds[i] = src->kinds[i];
-	}
+	if (plan.outcome == MERGE_IGNORED)
+		return here;
+	rel = table_open(table->relid, NoLock);
+	out = state_merge(table, rel, &plan, here, dead);
+	out->alive = false;
+	table_close(rel, NoLock);
 	return out;
 }
 

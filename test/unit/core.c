@@ -338,6 +338,8 @@ test_wire(void)
 	WireColumn	cols[2] = {{1, WIRE_COLUMN_KEY, "id", "pg_catalog", "int4"}, {2, 0, "a", "pg_catalog", "text"}};
 	WireRelation rel = {77, "public", "t", 2, cols};
 	WireRelation rel2;
+	WireStrategy strategy = {77, 2, KIND_FUNCTION, "f", {700, 9}};
+	WireStrategy strategy2;
 	WireRow		row;
 	WireValue	values[8];
 	bool		truncated = true;
@@ -375,6 +377,18 @@ test_wire(void)
 	wire_reader_init(&r, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11);
 	(void) wire_get_varint(&r);
 	ok(r.error != NULL, "a number that does not fit is refused");
+
+	wire_writer_init(&w, 8);
+	wire_put_strategy(&w, &strategy);
+	wire_reader_init(&r, w.data + 1, w.len - 1);
+	wire_get_strategy(&r, &strategy2);
+	ok(!r.error && wire_at_end(&r) && strategy2.relation == 77 && strategy2.column == 2 &&
+	   strategy2.kind == KIND_FUNCTION && strcmp(strategy2.function, "f") == 0 &&
+	   dot_equal(strategy2.dot, strategy.dot), "a strategy comes back");
+	strategy.kind = KIND_COUNTER;
+	wire_put_strategy(&w, &strategy);
+	wire_get_strategy((wire_reader_init(&r, w.data + w.len / 2 + 1, w.len / 2 - 1), &r), &strategy2);
+	ok(r.error != NULL, "a counter with a function is refused");
 	arena_reset();
 }
 /* the short way from bytes to bytes is taken where it can be, and comes to the same as the long one */

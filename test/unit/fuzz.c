@@ -115,6 +115,7 @@ make_corpus(void)
 	WireTxn		txn = {1, 2, 3, 4};
 	WireColumn	cols[2] = {{1, WIRE_COLUMN_KEY, "id", "pg_catalog", "int4"}, {2, 0, "a", "public", "t"}};
 	WireRelation rel = {7, "public", "t", 2, cols};
+	WireStrategy strategy = {7, 2, KIND_FUNCTION, "public.f(integer,integer)", {700, 9}};
 	Dot			vv[2] = {{500, 3}, {700, 9}};
 	ColumnDot	dots[1] = {{2, {500, 3}}};
 	Dot			live[1] = {{700, 9}};
@@ -128,6 +129,7 @@ make_corpus(void)
 	wire_writer_init(&w, 64);
 	wire_put_begin(&w, &txn);
 	wire_put_relation(&w, &rel);
+	wire_put_strategy(&w, &strategy);
 	wire_put_row_head(&w, true, 7, bytes, n, 2);
 	wire_put_value(&w, WIRE_RAW, "\1\2\3\4", 4);
 	wire_put_value(&w, WIRE_TEXT, "hello", 5);

@@ -72,6 +72,14 @@ read_frame(const uint8_t *data, size_t size)
 				s = wire_get_string(&r, WIRE_MAX_NAME);
 				sum += s ? strlen(s) : 0;
 				break;
+			case WIRE_STRATEGY:
+				{
+					WireStrategy strategy;
+
+					wire_get_strategy(&r, &strategy);
+					sum += r.error ? 0 : strlen(strategy.function);
+					break;
+				}
 			default:
 				r.error = "unknown message";
 		}

@@ -1,0 +1,22 @@
+/*
+ * merge_values.h
+ *		The values of a row that a merge plan makes of two states.
+ */
+#ifndef FERRY_STATE_MERGE_VALUES_H
+#define FERRY_STATE_MERGE_VALUES_H
+
+#include "compat.h"
+#include "state/state.h"
+
+/*
+ * The state that a plan (MERGE_TAKEN or MERGE_MERGED) makes of two; allocates in
+ * the current context, values may point into both.  Raises
+ * ERRCODE_NO_DATA_FOUND if a value is in neither, and what strategies raise.
+ */
+extern RowState *state_merge(const FerryTable *table, Relation rel, const MergePlan *plan,
+							 const RowState *local, const RowState *remote);
+
+/* raise: a state cannot be merged because it does not carry this column's value */
+pg_noreturn extern void state_missing_value(const FerryTable *table, Relation rel, AttrNumber attno);
+
+#endif							/* FERRY_STATE_MERGE_VALUES_H */
