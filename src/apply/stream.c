@@ -36,6 +36,7 @@
 #include "apply/merge_row.h"
 #include "apply/quarantine.h"
 #include "apply/relation_map.h"
+#include "apply/strategy_message.h"
 #include "node/node.h"
 
 /* how often a row is tried again before quarantine if someone took its key meanwhile */
@@ -378,6 +379,27 @@ read_relation(ApplyStream *s, WireReader *reader, const uint8_t *message)
 	MemoryContextSwitchTo(oldcontext);
 }
 
+/* how a column merges: what is open was opened with what was set before */
+static void
+read_strategy(ApplyStream *s, WireReader *reader)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(s->row_cxt);
+	WireStrategy strategy;
+
+	wire_get_strategy(reader, &strategy);
+	if (reader->error == NULL)
+	{
+		StreamRelation *r = find_relation(s, strategy.relation);
+
+		ensure_transaction(s);
+		MemoryContextSwitchTo(s->row_cxt);
+		if (strategy_receive(&r->map.wire, &strategy))
+			close_targets(s);
+	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextReset(s->row_cxt);
+}
+
 static void
 read_row(ApplyStream *s, WireReader *reader, const uint8_t *message, bool alive)
 {
@@ -441,6 +463,9 @@ apply_stream_frame(ApplyStream *s, const void *data, size_t len)
 			case WIRE_ALIVE:
 			case WIRE_DEAD:
 				read_row(s, &reader, message, type == WIRE_ALIVE);
+				break;
+			case WIRE_STRATEGY:
+				read_strategy(s, &reader);
 				break;
 			case WIRE_TABLE_ADDED:
 				read_table_added(s, &reader);
