@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -34,6 +35,7 @@ typedef struct DeltaFrames
 	RelationEncoder *encoder;
 	MemoryContext rel_cxt;		/* of the encoder */
 	WireWriter	frame;
+	bool		strategies_told;
 	bool		ended;
 } DeltaFrames;
 
@@ -59,6 +61,27 @@ put_row(DeltaFrames *f)
 	MemoryContextSwitchTo(oldcontext);
 }
 
+/* how columns merge is told of tables without a row to be sent too: the next to write one may be the receiver */
+static void
+put_strategies(DeltaFrames *f)
+{
+	ListCell   *lc;
+
+	foreach(lc, delta_scan_tables(f->scan))
+	{
+		FerryTable *table = table_lookup(lfirst_oid(lc));
+		Relation	rel;
+
+		if (table == NULL || table->nstrategies == 0)
+			continue;
+		rel = table_open(table->relid, AccessShareLock);
+		relation_encode_description(&f->frame, relation_encoder_create(table, rel, f->rel_cxt));
+		table_close(rel, NoLock);
+	}
+	MemoryContextReset(f->rel_cxt);
+	f->strategies_told = true;
+}
+
 /* fill a frame; false if there is none any more */
 static bool
 fill_frame(DeltaFrames *f)
@@ -66,6 +89,8 @@ fill_frame(DeltaFrames *f)
 	bool		described = false;
 
 	f->frame.len = 0;
+	if (!f->strategies_told)
+		put_strategies(f);
 	while (f->frame.len < DELTA_FRAME_BYTES && !f->ended)
 	{
 		if (delta_scan_next(f->scan))
