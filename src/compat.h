@@ -99,12 +99,17 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 #define compat_wants_index_update(u) ((u) != TU_None)
 #define compat_insert_index_tuples(rri, slot, estate, update, u) \
 	ExecInsertIndexTuples(rri, slot, estate, update, false, NULL, NIL, (u) == TU_Summarizing)
+/* the same, but a duplicate in one of the indexes in soft is reported, not raised */
+#define compat_insert_index_tuples_soft(rri, slot, estate, update, u, soft) \
+	ExecInsertIndexTuples(rri, slot, estate, update, (soft) != NIL, NULL, soft, (u) == TU_Summarizing)
 #else
 typedef bool CompatUpdateIndexes;
 #define COMPAT_UPDATE_ALL_INDEXES true
 #define compat_wants_index_update(u) (u)
 #define compat_insert_index_tuples(rri, slot, estate, update, u) \
 	ExecInsertIndexTuples(rri, slot, estate, update, false, NULL, NIL)
+#define compat_insert_index_tuples_soft(rri, slot, estate, update, u, soft) \
+	ExecInsertIndexTuples(rri, slot, estate, update, (soft) != NIL, NULL, soft)
 #endif
 
 /* 16: BEFORE triggers report what became of the tuple; 18: within MERGE or not */

@@ -42,27 +42,15 @@
 #include "state/births.h"
 #include "state/tombstone.h"
 
-/* make our row the successor of its tombstone, if both stand */
+/* make our row the successor of its tombstone */
 static void
-settle(Relation rel, const RowState *key)
+succeed(Relation rel, FerryTable *table, const RowState *row, const RowState *tomb)
 {
-	FerryTable *table = table_lookup_required(RelationGetRelid(rel));
-	ApplyTarget *t = target_open(rel, table);
-	RowState   *row;
-	RowState   *tomb;
-	RowState   *next;
+	RowState   *next = state_create(table);
 	ItemPointerData tid;
-	Datum		key_values[INDEX_MAX_KEYS];
-
-	merge_row_held(t, key, &row, &tomb);
-	target_close(t);
-	if (row == NULL || tomb == NULL ||
-		row->version.last.node != node_id() ||
-		row->version.last.hlc < node_transaction_first_stamp())
-		return;
+	Datum		key[INDEX_MAX_KEYS];
 
 	/* a write of the whole row, which has seen both */
-	next = state_create(table);
 	*next = *row;
 	if (version_compare(&tomb->version, &row->version) != VERSION_BEFORE)
 	{
@@ -74,9 +62,25 @@ settle(Relation rel, const RowState *key)
 		(void) apply_state(rel, table, next, NULL);
 	}
 	for (int k = 0; k < table->nkeys; k++)
-		key_values[k] = key->values[table->key_attnos[k] - 1];
-	if (tombstone_find(table, key_values, &tid))
+		key[k] = row->values[table->key_attnos[k] - 1];
+	if (tombstone_find(table, key, &tid))
 		tombstone_remove(table, &tid);
+}
+
+/* do the row and the tombstone of a key both stand, and is the row ours? */
+static void
+settle(Relation rel, const RowState *key)
+{
+	FerryTable *table = table_lookup_required(RelationGetRelid(rel));
+	ApplyTarget *t = target_open(rel, table);
+	RowState   *row;
+	RowState   *tomb;
+
+	merge_row_held(t, key, &row, &tomb);
+	if (row && tomb && row->version.last.node == node_id() &&
+		row->version.last.hlc >= node_transaction_first_stamp())
+		succeed(rel, table, row, tomb);
+	target_close(t);			/* what was found lies in its slots */
 }
 
 /*

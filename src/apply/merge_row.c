@@ -36,7 +36,6 @@
 #include "apply/merge_row.h"
 #include "node/node.h"
 #include "state/merge_values.h"
-#include "state/tombstone.h"
 
 /* rounds of "someone was faster" before we give up and let the caller retry */
 #define MAX_ROUNDS 10000
@@ -136,6 +135,7 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 		   RowState *remote, const char *peer, ApplyResult *result)
 {
 	const FerryTable *table = target_table(t);
+	Tombstones *tombs = target_tombstones(t);
 	Relation	rel = target_relation(t);
 	MergePlan	plan;
 	RowState   *merged;
@@ -164,7 +164,7 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 		{
 			if (!target_delete(t, found))
 				return ROUND_AGAIN;
-			tombstone_put(table, merged, NULL);
+			tombstones_put(tombs, merged, NULL);
 			CommandCounterIncrement();
 		}
 	}
@@ -173,10 +173,10 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 		if (merged->alive)
 		{
 			target_insert(t, merged);
-			tombstone_remove(table, tomb_tid);
+			tombstones_remove(tombs, tomb_tid);
 		}
 		else
-			tombstone_put(table, merged, tomb_tid);
+			tombstones_put(tombs, merged, tomb_tid);
 		CommandCounterIncrement();
 	}
 
@@ -192,6 +192,7 @@ static void
 write_first_state(ApplyTarget *t, RowState *remote)
 {
 	const FerryTable *table = target_table(t);
+	Tombstones *tombs = target_tombstones(t);
 
 	if (remote->alive)
 	{
@@ -204,7 +205,7 @@ write_first_state(ApplyTarget *t, RowState *remote)
 	}
 	else
 	{
-		tombstone_put(table, remote, NULL);
+		tombstones_put(tombs, remote, NULL);
 		CommandCounterIncrement();
 	}
 }
@@ -218,6 +219,7 @@ merge_pair(ApplyTarget *t, RowState *local, ApplyFound *found, RowState *tomb, I
 {
 	ApplyResult ignored;
 	const FerryTable *table = target_table(t);
+	Tombstones *tombs = target_tombstones(t);
 	MergePlan	plan;
 
 	state_merge_plan(table, local, tomb, &plan);
@@ -228,13 +230,13 @@ merge_pair(ApplyTarget *t, RowState *local, ApplyFound *found, RowState *tomb, I
 
 		if (!target_delete(t, found))
 			return ROUND_AGAIN;
-		tombstone_put(table, merged, tomb_tid);
+		tombstones_put(tombs, merged, tomb_tid);
 		CommandCounterIncrement();
 		return ROUND_DONE;
 	}
 	if (merge_with(t, local, found, NULL, tomb, NULL, &ignored) == ROUND_AGAIN)
 		return ROUND_AGAIN;
-	tombstone_remove(table, tomb_tid);
+	tombstones_remove(tombs, tomb_tid);
 	CommandCounterIncrement();
 	return ROUND_DONE;
 }
@@ -258,6 +260,7 @@ void
 merge_row_held(ApplyTarget *t, const RowState *key, RowState **row, RowState **tomb)
 {
 	const FerryTable *table = target_table(t);
+	Tombstones *tombs = target_tombstones(t);
 	Datum		key_values[INDEX_MAX_KEYS];
 	ItemPointerData tid;
 	ApplyFound	found;
@@ -265,13 +268,14 @@ merge_row_held(ApplyTarget *t, const RowState *key, RowState **row, RowState **t
 	for (int k = 0; k < table->nkeys; k++)
 		key_values[k] = key->values[table->key_attnos[k] - 1];
 	*row = target_find(t, key, &found) ? state_from_slot(table, found.slot) : NULL;
-	*tomb = tombstone_any(table) ? tombstone_find(table, key_values, &tid) : NULL;
+	*tomb = tombstones_any(tombs) ? tombstones_find(tombs, key_values, &tid) : NULL;
 }
 
 ApplyResult
 merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 {
 	const FerryTable *table = target_table(t);
+	Tombstones *tombs = target_tombstones(t);
 	Datum		key[INDEX_MAX_KEYS];
 	bool		maybe_pair = false;
 
@@ -296,7 +300,7 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 			local = state_from_slot(table, found.slot);
 			if (maybe_pair)
 			{
-				RowState   *tomb = tombstone_find(table, key, &tomb_tid);
+				RowState   *tomb = tombstones_find(tombs, key, &tomb_tid);
 
 				maybe_pair = false;
 				if (tomb)
@@ -313,7 +317,7 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 		if (!target_key_is_free(t, remote))
 			continue;			/* it is there by now: find it */
 
-		local = tombstone_any(table) ? tombstone_find(table, key, &tomb_tid) : NULL;
+		local = tombstones_any(tombs) ? tombstones_find(tombs, key, &tomb_tid) : NULL;
 		if (local)
 		{
 			if (merge_with(t, local, NULL, &tomb_tid, remote, peer, &result) == ROUND_AGAIN)

@@ -4,16 +4,13 @@
  *		A local table, opened to have states merged into it: find a row by its
  *		key, insert, update, delete, below the planner and without SPI.
  *
- * Finding.  The server's RelationFindReplTupleByIndex scans the index under a
- * dirty snapshot.  Such a scan can miss a row that is being updated right now:
- * it has passed the place of the new index entry before that entry exists, and
- * finds the old version dead when it comes to it.  We scan under a fresh MVCC
- * snapshot instead, which sees exactly one version of every row that stands
- * throughout.  What it finds may be outdated by the time that we write;
- * table_tuple_update and table_tuple_delete tell (TM_Updated, TM_Deleted), and
- * then the caller finds again under a newer snapshot.  No row lock is taken
- * between the two: there is nothing to lose, as the merge is simply done anew,
- * and it saves a WAL record a row.
+ * Finding.  By the primary key's index, through a scan that stays open, under a
+ * fresh MVCC snapshot for each row (state/key_lookup.c says why).  What it finds
+ * may be outdated by the time that we write; table_tuple_update and
+ * table_tuple_delete tell (TM_Updated, TM_Deleted), and then the caller finds
+ * again under a newer snapshot.  No row lock is taken between the two: there is
+ * nothing to lose, as the merge is simply done anew, and it saves a WAL record a
+ * row.
  *
  * What a snapshot cannot see is a row that is being inserted.  That is what
  * target_key_is_free is for: it probes the key's index as a unique check does
@@ -32,7 +29,6 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/relscan.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/index.h"
@@ -46,11 +42,10 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "apply/target.h"
 #include "compat.h"
+#include "state/key_lookup.h"
 
 struct ApplyTarget
 {
@@ -68,6 +63,7 @@ struct ApplyTarget
 	bool		defaults_made;
 	Oid			saved_userid;
 	int			saved_sec_context;
+	Tombstones *tombstones;
 	struct LeafState *leaves;
 };
 
@@ -78,9 +74,7 @@ typedef struct LeafState
 	ResultRelInfo *rri;
 	Relation	index;			/* points into rri's open indexes */
 	IndexInfo  *index_info;
-	int			nkeys;
-	ScanKeyData keys[INDEX_MAX_KEYS];
-	TupleTableSlot *slot;		/* leaf layout */
+	KeyLookup	lookup;			/* its slot is in the leaf's layout */
 	bool		same_layout;
 } LeafState;
 
@@ -141,6 +135,7 @@ target_open(Relation rel, const FerryTable *table)
 	t->rel = rel;
 	t->estate = estate;
 	copy_table(&t->table, table);
+	t->tombstones = tombstones_open(&t->table);
 
 	rte = makeNode(RangeTblEntry);
 	rte->rtekind = RTE_RELATION;
@@ -188,6 +183,9 @@ target_close(ApplyTarget *t)
 {
 	if (t->in_after_triggers)
 		AfterTriggerEndQuery(t->estate);
+	for (LeafState *leaf = t->leaves; leaf; leaf = leaf->next)
+		key_lookup_end(&leaf->lookup);
+	tombstones_close(t->tombstones);
 	if (t->routing)
 		ExecCleanupTupleRouting(t->mtstate, t->routing);
 	else
@@ -206,6 +204,12 @@ const FerryTable *
 target_table(ApplyTarget *t)
 {
 	return &t->table;
+}
+
+Tombstones *
+target_tombstones(ApplyTarget *t)
+{
+	return t->tombstones;
 }
 
 void
@@ -257,7 +261,6 @@ leaf_state(ApplyTarget *t, ResultRelInfo *rri)
 	oldcontext = MemoryContextSwitchTo(t->estate->es_query_cxt);
 	leaf = palloc0(sizeof(LeafState));
 	leaf->rri = rri;
-	leaf->slot = table_slot_create(rri->ri_RelationDesc, &t->estate->es_tupleTable);
 	leaf->same_layout = (rri == t->root || ExecGetChildToRootMap(rri) == NULL);
 
 	if (rri != t->root && !has_replica_triggers(rri->ri_RelationDesc))
@@ -281,20 +284,8 @@ leaf_state(ApplyTarget *t, ResultRelInfo *rri)
 	if (leaf->index_info->ii_UniqueOps == NULL)
 		BuildSpeculativeIndexInfo(leaf->index, leaf->index_info);
 
-	leaf->nkeys = IndexRelationGetNumberOfKeyAttributes(leaf->index);
-	for (int i = 0; i < leaf->nkeys; i++)
-	{
-		Oid			opfamily = leaf->index->rd_opfamily[i];
-		Oid			opcintype = leaf->index->rd_opcintype[i];
-		Oid			op = get_opfamily_member(opfamily, opcintype, opcintype,
-											 BTEqualStrategyNumber);
-
-		if (!OidIsValid(op))
-			elog(ERROR, "no equality operator for column %d of index \"%s\"",
-				 i + 1, RelationGetRelationName(leaf->index));
-		ScanKeyInit(&leaf->keys[i], i + 1, BTEqualStrategyNumber, get_opcode(op), (Datum) 0);
-		leaf->keys[i].sk_collation = leaf->index->rd_indcollation[i];
-	}
+	key_lookup_init(&leaf->lookup, rri->ri_RelationDesc, leaf->index,
+					table_slot_create(rri->ri_RelationDesc, &t->estate->es_tupleTable));
 
 	leaf->next = t->leaves;
 	t->leaves = leaf;
@@ -338,34 +329,23 @@ target_find(ApplyTarget *t, const RowState *key, ApplyFound *found)
 {
 	ResultRelInfo *rri;
 	LeafState  *leaf;
-	IndexScanDesc scan;
-	Snapshot	snapshot;
-	bool		hit;
+	Datum		values[INDEX_MAX_KEYS];
 
-	fill_key(t, t->scratch, key);
+	if (t->routing)
+		fill_key(t, t->scratch, key);
 	rri = route(t, t->scratch);
 	leaf = leaf_state(t, rri);
 
 	/* key columns of the index are in key order, by whatever attno the leaf has */
-	for (int i = 0; i < leaf->nkeys; i++)
-		leaf->keys[i].sk_argument = key->values[t->table.key_attnos[i] - 1];
-
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = compat_index_beginscan(rri->ri_RelationDesc, leaf->index, snapshot, leaf->nkeys);
-	index_rescan(scan, leaf->keys, leaf->nkeys, NULL, 0);
-	hit = index_getnext_slot(scan, ForwardScanDirection, leaf->slot);
-	if (hit)
-		ExecMaterializeSlot(leaf->slot);
-	index_endscan(scan);
-	UnregisterSnapshot(snapshot);
-
-	if (!hit)
+	for (int k = 0; k < t->table.nkeys; k++)
+		values[k] = key->values[t->table.key_attnos[k] - 1];
+	if (!key_lookup_find(&leaf->lookup, values))
 		return false;
 
 	found->leaf = rri;
-	found->tid = leaf->slot->tts_tid;
+	found->tid = leaf->lookup.slot->tts_tid;
 	if (leaf->same_layout)
-		found->slot = leaf->slot;
+		found->slot = leaf->lookup.slot;
 	else
 	{
 		if (t->found == NULL)
@@ -377,7 +357,7 @@ target_find(ApplyTarget *t, const RowState *key, ApplyFound *found)
 			MemoryContextSwitchTo(oldcontext);
 		}
 		found->slot = execute_attr_map_slot(ExecGetChildToRootMap(rri)->attrMap,
-											leaf->slot, t->found);
+											leaf->lookup.slot, t->found);
 	}
 	return true;
 }

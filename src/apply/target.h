@@ -11,6 +11,7 @@
 #include "executor/execPartition.h"
 #include "nodes/execnodes.h"
 #include "state/state.h"
+#include "state/tombstone.h"
 
 typedef struct ApplyTarget ApplyTarget;
 
@@ -34,12 +35,16 @@ extern ApplyTarget *target_open(Relation rel, const FerryTable *table);
 extern void target_close(ApplyTarget *t);
 extern Relation target_relation(ApplyTarget *t);
 extern const FerryTable *target_table(ApplyTarget *t);
+extern Tombstones *target_tombstones(ApplyTarget *t);
 
 /* run as the table's owner, in a security-restricted context */
 extern void target_enter(ApplyTarget *t);
 extern void target_leave(ApplyTarget *t);
 
-/* the row with this state's key as of now; false if none is committed (or ours) */
+/*
+ * The row with this state's key as of now; false if none is committed (or ours).
+ * found->slot holds until the next target_find.
+ */
 extern bool target_find(ApplyTarget *t, const RowState *key, ApplyFound *found);
 
 /*

@@ -3,18 +3,20 @@
  * tombstone.c
  *		Where dead rows live: one table ferry.tombstone_N per registered table.
  *
- * Found as rows are (see apply/target.c): under a fresh MVCC snapshot, which
- * misses nothing that stands.  Written with the unique index as arbiter: who
- * inserts a key that another transaction is inserting waits for it, then merges
- * with what it finds.
+ * Found as rows are (key_lookup.c): under a fresh MVCC snapshot, which misses
+ * nothing that stands.  Written with the unique index as arbiter: a tombstone goes
+ * in, and the index says whether its key may be there already.  That is seldom so;
+ * then ours is taken back, and we wait for whoever is writing the other one and
+ * merge with what it left.
+ *
+ * A Tombstones keeps table, index and scan open, for those who bury many: links.
+ * The functions that take a FerryTable open one for a single step.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/heapam.h"
-#include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -23,25 +25,105 @@
 #include "miscadmin.h"
 #include "parser/parse_relation.h"
 #include "storage/bufmgr.h"
-#include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "node/deaths.h"
 #include "state/codec.h"
 #include "state/key_hash.h"
+#include "state/key_lookup.h"
 #include "state/merge_values.h"
 #include "state/tombstone.h"
 
-bool
-tombstone_any(const FerryTable *table)
+struct Tombstones
 {
-	Relation	rel = table_open(table->tombid, AccessShareLock);
-	bool		any = RelationGetNumberOfBlocks(rel) > 0;
+	const FerryTable *table;
+	MemoryContext cxt;			/* lives as long as this */
+	Relation	rel;			/* NULL until first used; so are those below */
+	EState	   *estate;
+	ResultRelInfo *rri;
+	List	   *arbiter;		/* OID of the key's index */
+	TupleTableSlot *slot;		/* what is to be written */
+	KeyLookup	lookup;
+	ValueEncoder *encoders;		/* [c] as table->plain_attnos */
+};
 
-	table_close(rel, NoLock);
-	return any;
+/* --- opening --- */
+
+Tombstones *
+tombstones_open(const FerryTable *table)
+{
+	Tombstones *ts = palloc0(sizeof(Tombstones));
+
+	ts->table = table;
+	ts->cxt = CurrentMemoryContext;
+	return ts;
+}
+
+static void
+open_table(Tombstones *ts)
+{
+	if (ts->rel == NULL)
+		ts->rel = table_open(ts->table->tombid, RowExclusiveLock);
+}
+
+/* all that finding and writing need */
+static void
+open_all(Tombstones *ts)
+{
+	MemoryContext oldcontext;
+	RangeTblEntry *rte;
+
+	if (ts->estate)
+		return;
+	open_table(ts);
+	oldcontext = MemoryContextSwitchTo(ts->cxt);
+	ts->estate = CreateExecutorState();
+	MemoryContextSwitchTo(ts->estate->es_query_cxt);
+	rte = makeNode(RangeTblEntry);
+	rte->rtekind = RTE_RELATION;
+	rte->relid = ts->table->tombid;
+	rte->relkind = RELKIND_RELATION;
+	rte->rellockmode = RowExclusiveLock;
+	compat_init_range_table(ts->estate, rte);
+	ts->rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(ts->rri, ts->rel, 1, NULL, 0);
+	ExecOpenIndices(ts->rri, true);
+	ts->slot = ExecInitExtraTupleSlot(ts->estate, RelationGetDescr(ts->rel), &TTSOpsVirtual);
+	ts->arbiter = list_make1_oid(ts->table->tomb_index);
+	for (int i = 0; i < ts->rri->ri_NumIndices; i++)
+	{
+		if (RelationGetRelid(ts->rri->ri_IndexRelationDescs[i]) == ts->table->tomb_index)
+			key_lookup_init(&ts->lookup, ts->rel, ts->rri->ri_IndexRelationDescs[i],
+							table_slot_create(ts->rel, &ts->estate->es_tupleTable));
+	}
+	MemoryContextSwitchTo(oldcontext);
+	if (ts->lookup.rel == NULL)
+		elog(ERROR, "index %u is not one of table \"%s\"",
+			 ts->table->tomb_index, RelationGetRelationName(ts->rel));
+}
+
+void
+tombstones_close(Tombstones *ts)
+{
+	if (ts->estate)
+	{
+		key_lookup_end(&ts->lookup);
+		ExecCloseIndices(ts->rri);
+		ExecResetTupleTable(ts->estate->es_tupleTable, false);
+		FreeExecutorState(ts->estate);
+	}
+	if (ts->rel)
+		table_close(ts->rel, NoLock);
+	pfree(ts);
+}
+
+bool
+tombstones_any(Tombstones *ts)
+{
+	open_table(ts);
+	return RelationGetNumberOfBlocks(ts->rel) > 0;
 }
 
 static uint64 written_here = 0;
@@ -54,18 +136,33 @@ tombstone_written_here(void)
 
 /* --- image --- */
 
-static Datum
-make_image(const FerryTable *table, const RowState *dead)
+static void
+make_encoders(Tombstones *ts)
 {
+	const FerryTable *table = ts->table;
 	Relation	rel = table_open(table->relid, NoLock);
+
+	ts->encoders = MemoryContextAlloc(ts->estate->es_query_cxt, sizeof(ValueEncoder) * Max(table->nplain, 1));
+	for (int c = 0; c < table->nplain; c++)
+		value_encoder_init(&ts->encoders[c],
+						   TupleDescAttr(RelationGetDescr(rel), table->plain_attnos[c] - 1)->atttypid,
+						   ts->estate->es_query_cxt);
+	table_close(rel, NoLock);
+}
+
+static Datum
+make_image(Tombstones *ts, const RowState *dead)
+{
+	const FerryTable *table = ts->table;
 	WireWriter	w;
 	bytea	   *image;
 
+	if (ts->encoders == NULL)
+		make_encoders(ts);
 	wire_writer_init(&w, 256);
 	for (int c = 0; c < table->nplain; c++)
 	{
 		int			i = table->plain_attnos[c] - 1;
-		ValueEncoder e;
 
 		if (dead->kinds[i] == VALUE_ABSENT)
 			continue;
@@ -75,10 +172,8 @@ make_image(const FerryTable *table, const RowState *dead)
 			wire_put_value(&w, WIRE_UNCHANGED, NULL, 0);
 			continue;
 		}
-		value_encoder_init(&e, TupleDescAttr(RelationGetDescr(rel), i)->atttypid, CurrentMemoryContext);
-		value_encode(&w, &e, dead->values[i], dead->nulls[i]);
+		value_encode(&w, &ts->encoders[c], dead->values[i], dead->nulls[i]);
 	}
-	table_close(rel, NoLock);
 	image = palloc(VARHDRSZ + w.len);
 	SET_VARSIZE(image, VARHDRSZ + w.len);
 	memcpy(VARDATA(image), w.data, w.len);
@@ -158,88 +253,33 @@ tombstone_from_row(const FerryTable *table, const RowState *row, const Version *
 /* --- finding --- */
 
 RowState *
-tombstone_find(const FerryTable *table, const Datum *key_values, ItemPointer tid)
+tombstones_find(Tombstones *ts, const Datum *key_values, ItemPointer tid)
 {
-	Relation	rel = table_open(table->tombid, RowExclusiveLock);
-	Relation	index = index_open(table->tomb_index, RowExclusiveLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	ScanKeyData keys[INDEX_MAX_KEYS];
-	IndexScanDesc scan;
-	RowState   *state = NULL;
+	TupleDesc	desc;
+	HeapTuple	tuple;
+	Datum	   *values;
+	bool	   *nulls;
 
-	for (int k = 0; k < table->nkeys; k++)
-	{
-		Oid			op = get_opfamily_member(index->rd_opfamily[k], index->rd_opcintype[k],
-											 index->rd_opcintype[k], BTEqualStrategyNumber);
-
-		ScanKeyInit(&keys[k], k + 1, BTEqualStrategyNumber, get_opcode(op), key_values[k]);
-		keys[k].sk_collation = index->rd_indcollation[k];
-	}
-	scan = compat_index_beginscan(rel, index, snapshot, table->nkeys);
-	index_rescan(scan, keys, table->nkeys, NULL, 0);
-	if (index_getnext_slot(scan, ForwardScanDirection, slot))
-	{
-		Datum	   *values;
-		bool	   *nulls;
-		TupleDesc	desc = RelationGetDescr(rel);
-		HeapTuple	tuple = ExecCopySlotHeapTuple(slot);
-
-		*tid = slot->tts_tid;
-		values = palloc(sizeof(Datum) * desc->natts);
-		nulls = palloc(sizeof(bool) * desc->natts);
-		heap_deform_tuple(tuple, desc, values, nulls);
-		state = tombstone_decode(table, values, nulls);
-	}
-	index_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, NoLock);
-	table_close(rel, NoLock);
-	return state;
+	open_all(ts);
+	if (!key_lookup_find(&ts->lookup, key_values))
+		return NULL;
+	*tid = ts->lookup.slot->tts_tid;
+	desc = RelationGetDescr(ts->rel);
+	tuple = ExecCopySlotHeapTuple(ts->lookup.slot);
+	values = palloc(sizeof(Datum) * desc->natts);
+	nulls = palloc(sizeof(bool) * desc->natts);
+	heap_deform_tuple(tuple, desc, values, nulls);
+	return tombstone_decode(ts->table, values, nulls);
 }
 
 /* --- writing --- */
 
-/* the open tombstone table, for one write */
-typedef struct TombWriter
-{
-	Relation	rel;
-	EState	   *estate;
-	ResultRelInfo *rri;
-	TupleTableSlot *slot;
-} TombWriter;
-
 static void
-open_writer(TombWriter *w, const FerryTable *table)
+fill_slot(Tombstones *ts, const RowState *dead)
 {
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	const FerryTable *table = ts->table;
+	TupleTableSlot *slot = ts->slot;
 
-	w->rel = table_open(table->tombid, RowExclusiveLock);
-	w->estate = CreateExecutorState();
-	rte->rtekind = RTE_RELATION;
-	rte->relid = table->tombid;
-	rte->relkind = RELKIND_RELATION;
-	rte->rellockmode = RowExclusiveLock;
-	compat_init_range_table(w->estate, rte);
-	w->rri = makeNode(ResultRelInfo);
-	InitResultRelInfo(w->rri, w->rel, 1, NULL, 0);
-	ExecOpenIndices(w->rri, true);
-	w->slot = MakeSingleTupleTableSlot(RelationGetDescr(w->rel), &TTSOpsVirtual);
-}
-
-static void
-close_writer(TombWriter *w)
-{
-	ExecDropSingleTupleTableSlot(w->slot);
-	ExecCloseIndices(w->rri);
-	FreeExecutorState(w->estate);
-	table_close(w->rel, NoLock);
-}
-
-static void
-fill_slot(TupleTableSlot *slot, const FerryTable *table, const RowState *dead)
-{
 	ExecClearTuple(slot);
 	for (int k = 0; k < table->nkeys; k++)
 	{
@@ -250,17 +290,18 @@ fill_slot(TupleTableSlot *slot, const FerryTable *table, const RowState *dead)
 	slot->tts_isnull[table->nkeys] = false;
 	slot->tts_isnull[table->nkeys + 1] = (table->mode == MERGE_MODE_ROW);
 	if (table->mode != MERGE_MODE_ROW)
-		slot->tts_values[table->nkeys + 1] = make_image(table, dead);
+		slot->tts_values[table->nkeys + 1] = make_image(ts, dead);
 	ExecStoreVirtualTuple(slot);
 }
 
+/* write the slot over the tombstone at tid; false if someone else was faster */
 static bool
-replace(TombWriter *w, ItemPointer tid)
+replace(Tombstones *ts, ItemPointer tid)
 {
 	TM_FailureData tmfd;
 	LockTupleMode lockmode;
 	CompatUpdateIndexes update_indexes;
-	TM_Result	result = table_tuple_update(w->rel, tid, w->slot, GetCurrentCommandId(true),
+	TM_Result	result = table_tuple_update(ts->rel, tid, ts->slot, GetCurrentCommandId(true),
 											InvalidSnapshot, InvalidSnapshot, true, &tmfd,
 											&lockmode, &update_indexes);
 
@@ -269,8 +310,26 @@ replace(TombWriter *w, ItemPointer tid)
 	if (result != TM_Ok)
 		elog(ERROR, "unexpected result %d of writing a tombstone", result);
 	if (compat_wants_index_update(update_indexes))
-		list_free(compat_insert_index_tuples(w->rri, w->slot, w->estate, true, update_indexes));
+		list_free(compat_insert_index_tuples(ts->rri, ts->slot, ts->estate, true, update_indexes));
 	return true;
+}
+
+/* write the slot; false, and nothing is left of it, if its key may be there already */
+static bool
+insert(Tombstones *ts)
+{
+	TM_FailureData tmfd;
+	ItemPointerData tid;
+
+	table_tuple_insert(ts->rel, ts->slot, GetCurrentCommandId(true), 0, NULL);
+	if (compat_insert_index_tuples_soft(ts->rri, ts->slot, ts->estate, false,
+										COMPAT_UPDATE_ALL_INDEXES, ts->arbiter) == NIL)
+		return true;
+	CommandCounterIncrement();
+	tid = ts->slot->tts_tid;
+	(void) compat_tuple_delete(ts->rel, &tid, GetCurrentCommandId(true), &tmfd);
+	CommandCounterIncrement();
+	return false;
 }
 
 /* merge what stands into dead; a tombstone of the same key by someone else */
@@ -302,16 +361,15 @@ hash_of_slot(const FerryTable *table, TupleTableSlot *slot)
 }
 
 void
-tombstone_put(const FerryTable *table, const RowState *dead, ItemPointer tid)
+tombstones_put(Tombstones *ts, const RowState *dead, ItemPointer tid)
 {
-	TombWriter	w;
-	bool		done = false;
+	const FerryTable *table = ts->table;
+	bool		done;
 
 	written_here++;
-	open_writer(&w, table);
-	fill_slot(w.slot, table, dead);
-	if (tid && ItemPointerIsValid(tid))
-		done = replace(&w, tid);
+	open_all(ts);
+	fill_slot(ts, dead);
+	done = tid && ItemPointerIsValid(tid) ? replace(ts, tid) : insert(ts);
 	while (!done)
 	{
 		ItemPointerData conflict;
@@ -319,36 +377,75 @@ tombstone_put(const FerryTable *table, const RowState *dead, ItemPointer tid)
 		RowState   *here;
 
 		CHECK_FOR_INTERRUPTS();
-		if (compat_check_index_constraints(w.rri, w.slot, w.estate, &conflict,
-										   list_make1_oid(table->tomb_index)))
+
+		/* waits for whoever is writing it */
+		if (compat_check_index_constraints(ts->rri, ts->slot, ts->estate, &conflict, ts->arbiter))
 		{
-			table_tuple_insert(w.rel, w.slot, GetCurrentCommandId(true), 0, NULL);
-			list_free(compat_insert_index_tuples(w.rri, w.slot, w.estate, false,
-												 COMPAT_UPDATE_ALL_INDEXES));
-			break;
+			done = insert(ts);
+			continue;
 		}
 		for (int k = 0; k < table->nkeys; k++)
 			key[k] = dead->values[table->key_attnos[k] - 1];
-		here = tombstone_find(table, key, &conflict);
+		here = tombstones_find(ts, key, &conflict);
 		if (here == NULL)
 			continue;
 		dead = merge_dead(table, here, dead);
-		fill_slot(w.slot, table, dead);
-		done = replace(&w, &conflict);
+		fill_slot(ts, dead);
+		done = replace(ts, &conflict);
 	}
-	deaths_report(table->tombid, hash_of_slot(table, w.slot), &w.slot->tts_tid);
-	close_writer(&w);
+	deaths_report(table->tombid, hash_of_slot(table, ts->slot), &ts->slot->tts_tid);
+	ResetPerTupleExprContext(ts->estate);
 	CommandCounterIncrement();
+}
+
+void
+tombstones_remove(Tombstones *ts, ItemPointer tid)
+{
+	TM_FailureData tmfd;
+
+	open_table(ts);
+
+	/* gone or changed by someone else: whoever changed it sees the row too */
+	(void) compat_tuple_delete(ts->rel, tid, GetCurrentCommandId(true), &tmfd);
+	CommandCounterIncrement();
+}
+
+/* --- one step --- */
+
+bool
+tombstone_any(const FerryTable *table)
+{
+	Tombstones *ts = tombstones_open(table);
+	bool		any = tombstones_any(ts);
+
+	tombstones_close(ts);
+	return any;
+}
+
+RowState *
+tombstone_find(const FerryTable *table, const Datum *key_values, ItemPointer tid)
+{
+	Tombstones *ts = tombstones_open(table);
+	RowState   *state = tombstones_find(ts, key_values, tid);
+
+	tombstones_close(ts);
+	return state;
+}
+
+void
+tombstone_put(const FerryTable *table, const RowState *dead, ItemPointer tid)
+{
+	Tombstones *ts = tombstones_open(table);
+
+	tombstones_put(ts, dead, tid);
+	tombstones_close(ts);
 }
 
 void
 tombstone_remove(const FerryTable *table, ItemPointer tid)
 {
-	Relation	rel = table_open(table->tombid, RowExclusiveLock);
-	TM_FailureData tmfd;
+	Tombstones *ts = tombstones_open(table);
 
-	/* gone or changed by someone else: whoever changed it sees the row too */
-	(void) compat_tuple_delete(rel, tid, GetCurrentCommandId(true), &tmfd);
-	table_close(rel, NoLock);
-	CommandCounterIncrement();
+	tombstones_remove(ts, tid);
+	tombstones_close(ts);
 }

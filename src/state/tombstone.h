@@ -17,8 +17,19 @@
 #include "state/state.h"
 #include "storage/itemptr.h"
 
+/*
+ * A table's tombstones, opened (at first use, with RowExclusiveLock, which stays
+ * until the transaction ends) to be looked through and written many times.  The
+ * table's entry must live as long, and so must the current context.  An abort
+ * needs no tombstones_close().
+ */
+typedef struct Tombstones Tombstones;
+
+extern Tombstones *tombstones_open(const FerryTable *table);
+extern void tombstones_close(Tombstones *ts);
+
 /* false only if the table surely has no tombstone (it has no block at all) */
-extern bool tombstone_any(const FerryTable *table);
+extern bool tombstones_any(Tombstones *ts);
 
 /* how many this process has written, in whatever transaction */
 extern uint64 tombstone_written_here(void);
@@ -26,17 +37,23 @@ extern uint64 tombstone_written_here(void);
 /*
  * The tombstone of a key, or NULL.  key_values in key order.  Sees what is
  * committed now and this transaction's own work; never misses one that stands.
- * Fills *tid for tombstone_put/tombstone_remove.
+ * Fills *tid for put and remove.  Needs an active snapshot.
  */
-extern RowState *tombstone_find(const FerryTable *table, const Datum *key_values, ItemPointer tid);
+extern RowState *tombstones_find(Tombstones *ts, const Datum *key_values, ItemPointer tid);
 
 /*
  * Write a dead state: insert (tid NULL or invalid) or replace the one at tid.
  * In a race with another transaction's insert of the same key waits for it,
  * then merges with what it wrote.
  */
-extern void tombstone_put(const FerryTable *table, const RowState *dead, ItemPointer tid);
+extern void tombstones_put(Tombstones *ts, const RowState *dead, ItemPointer tid);
 
+extern void tombstones_remove(Tombstones *ts, ItemPointer tid);
+
+/* the same for a single step */
+extern bool tombstone_any(const FerryTable *table);
+extern RowState *tombstone_find(const FerryTable *table, const Datum *key_values, ItemPointer tid);
+extern void tombstone_put(const FerryTable *table, const RowState *dead, ItemPointer tid);
 extern void tombstone_remove(const FerryTable *table, ItemPointer tid);
 
 /* the tombstone a row leaves behind: key, image (column mode) and version */
