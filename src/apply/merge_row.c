@@ -14,9 +14,10 @@
  *	  it, we start over;
  *	- the key is being inserted by a transaction that we cannot see yet:
  *	  target_key_is_free() waits for it, we start over;
- *	- we write a tombstone while someone inserts the row: he may not have seen
- *	  the tombstone.  After writing it we look again; if there is a row now, the
- *	  tombstone is merged into it as if it had come from a peer.
+ *	- we write a tombstone while someone inserts the row, or the other way
+ *	  around: neither may have seen the other's.  Both look again after they have
+ *	  written, waiting for what is being written; if row and tombstone stand now,
+ *	  the tombstone is merged into the row as if it had come from a peer.
  *
  * What the merged row holds is state/merge_values.c's to say.
  *
@@ -241,8 +242,8 @@ merge_pair(ApplyTarget *t, RowState *local, ApplyFound *found, RowState *tomb, I
 	return ROUND_DONE;
 }
 
-static void
-raise_clock(const RowState *remote)
+void
+merge_raise_clock(const RowState *remote)
 {
 	Hlc			newest = version_max_hlc(&remote->version);
 
@@ -265,8 +266,7 @@ merge_row_held(ApplyTarget *t, const RowState *key, RowState **row, RowState **t
 	ItemPointerData tid;
 	ApplyFound	found;
 
-	for (int k = 0; k < table->nkeys; k++)
-		key_values[k] = key->values[table->key_attnos[k] - 1];
+	state_key_values(table, key, key_values);
 	*row = target_find(t, key, &found) ? state_from_slot(table, found.slot) : NULL;
 	*tomb = tombstones_any(tombs) ? tombstones_find(tombs, key_values, &tid) : NULL;
 }
@@ -279,14 +279,16 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 	Datum		key[INDEX_MAX_KEYS];
 	bool		maybe_pair = false;
 
-	/* a birth, most likely: probe the index once instead of twice */
-	bool		expect_new = remote->alive && remote->version.nvv == 1 &&
+	/* one writer and one dot: a birth, or an update of all columns */
+	bool		one_dot = remote->alive && remote->version.nvv == 1 &&
 		remote->version.ncols == 0;
+
+	/* a birth, most likely: probe the index once instead of twice */
+	bool		expect_new = one_dot && target_births(t) > 0;
 	ApplyResult result;
 
-	raise_clock(remote);
-	for (int k = 0; k < table->nkeys; k++)
-		key[k] = remote->values[table->key_attnos[k] - 1];
+	merge_raise_clock(remote);
+	state_key_values(table, remote, key);
 
 	for (int round = 0; round < MAX_ROUNDS; round++)
 	{
@@ -298,6 +300,8 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 		if (!(expect_new && round == 0) && target_find(t, remote, &found))
 		{
 			local = state_from_slot(table, found.slot);
+			if (one_dot)
+				target_set_births(t, 0);
 			if (maybe_pair)
 			{
 				RowState   *tomb = tombstones_find(tombs, key, &tomb_tid);
@@ -315,7 +319,7 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 		}
 
 		if (!target_key_is_free(t, remote))
-			continue;			/* it is there by now: find it */
+			continue;			/* it is there: find it */
 
 		local = tombstones_any(tombs) ? tombstones_find(tombs, key, &tomb_tid) : NULL;
 		if (local)
@@ -328,9 +332,17 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 		else
 		{
 			write_first_state(t, remote);
+			if (one_dot)
+				target_set_births(t, target_births(t) + 1);
 			result = APPLY_APPLIED;
 			if (remote->alive)
-				return result;
+			{
+				/* did someone bury the key meanwhile? */
+				if (!tombstones_any(tombs) || tombstones_key_is_free(tombs, key))
+					return result;
+				maybe_pair = true;
+				continue;
+			}
 		}
 
 		/* we wrote a tombstone: did someone insert the row meanwhile? */

@@ -8,6 +8,9 @@
 #include "apply/apply.h"
 #include "apply/target.h"
 
+/* the local clock follows what comes in; raises ERRCODE_CONFIGURATION_LIMIT_EXCEEDED if that is too far ahead */
+extern void merge_raise_clock(const RowState *remote);
+
 /* see apply_state(); allocates in the current, short-lived context */
 extern ApplyResult merge_row(ApplyTarget *t, RowState *remote, const char *peer);
 

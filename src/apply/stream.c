@@ -7,6 +7,9 @@
  * worker's choice, between remote transactions only.  Tables stay open (as
  * ApplyTargets) until that commit.
  *
+ * Rows that are new gather in runs (insert_run.c); a run is written before another
+ * row of its table is merged, and before the local commit.
+ *
  * Two speeds.  In normal mode a row that raises takes the whole local
  * transaction with it: the worker starts again from the last commit in careful
  * mode, in which every row is a subtransaction of its own, with a target of its
@@ -33,6 +36,7 @@
 #include "utils/snapmgr.h"
 
 #include "apply/apply.h"
+#include "apply/insert_run.h"
 #include "apply/merge_row.h"
 #include "apply/quarantine.h"
 #include "apply/relation_map.h"
@@ -46,6 +50,8 @@ typedef struct StreamRelation
 {
 	RelationMap map;			/* first: its id is the hash key */
 	ApplyTarget *target;		/* open in the current local transaction */
+	InsertRun  *run;			/* new rows that wait to be written together; may be NULL */
+	int			births;			/* target_births of the last target */
 } StreamRelation;
 
 struct ApplyStream
@@ -154,10 +160,33 @@ ensure_transaction(ApplyStream *s)
 	}
 }
 
+/* write the new rows that wait; target_enter was called */
 static void
-close_target(StreamRelation *r)
+flush_run(ApplyStream *s, StreamRelation *r)
+{
+	MemoryContext oldcontext;
+
+	if (r->run == NULL)
+		return;
+	oldcontext = MemoryContextSwitchTo(s->row_cxt);
+	s->progress.conflicts += insert_run_flush(r->run, s->peer);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextReset(s->row_cxt);
+}
+
+static void
+close_target(ApplyStream *s, StreamRelation *r)
 {
 	Relation	rel = target_relation(r->target);
+
+	if (r->run)
+	{
+		target_enter(r->target);
+		flush_run(s, r);
+		target_leave(r->target);
+		r->run = NULL;
+	}
+	r->births = target_births(r->target);
 
 	target_close(r->target);
 	r->target = NULL;
@@ -170,7 +199,7 @@ close_targets(ApplyStream *s)
 	ListCell   *lc;
 
 	foreach(lc, s->open)
-		close_target(lfirst(lc));
+		close_target(s, lfirst(lc));
 	list_free(s->open);
 	s->open = NIL;
 }
@@ -232,6 +261,26 @@ count_result(ApplyStream *s, ApplyResult result)
 		s->progress.conflicts++;
 }
 
+/* does the row wait in its table's run of new rows? */
+static bool
+run_takes(ApplyStream *s, StreamRelation *r, const WireRow *row)
+{
+	MemoryContext oldcontext;
+	bool		taken;
+
+	if (r->run == NULL || !row->alive || row->version_len != VERSION_SIMPLE_BYTES || !insert_run_is_likely(r->run))
+		return false;
+	oldcontext = MemoryContextSwitchTo(insert_run_context(r->run));
+	taken = insert_run_add(r->run, relation_map_decode(&r->map, target_table(r->target), row));
+	MemoryContextSwitchTo(oldcontext);
+	if (!taken)
+		return false;
+	s->progress.rows++;
+	if (insert_run_is_full(r->run))
+		flush_run(s, r);
+	return true;
+}
+
 static void
 row_normal(ApplyStream *s, StreamRelation *r, const WireRow *row)
 {
@@ -241,17 +290,23 @@ row_normal(ApplyStream *s, StreamRelation *r, const WireRow *row)
 	if (r->target == NULL)
 	{
 		open_target(s, r);
+		target_set_births(r->target, r->births);
+		r->run = insert_run_create(r->target);
 		oldcontext = MemoryContextSwitchTo(s->cxt);
 		s->open = lappend(s->open, r);
 		MemoryContextSwitchTo(oldcontext);
 	}
-	oldcontext = MemoryContextSwitchTo(s->row_cxt);
 	target_enter(r->target);
-	state = relation_map_decode(&r->map, target_table(r->target), row);
-	count_result(s, merge_row(r->target, state, s->peer));
+	if (!run_takes(s, r, row))
+	{
+		flush_run(s, r);
+		oldcontext = MemoryContextSwitchTo(s->row_cxt);
+		state = relation_map_decode(&r->map, target_table(r->target), row);
+		count_result(s, merge_row(r->target, state, s->peer));
+		MemoryContextSwitchTo(oldcontext);
+		MemoryContextReset(s->row_cxt);
+	}
 	target_leave(r->target);
-	MemoryContextSwitchTo(oldcontext);
-	MemoryContextReset(s->row_cxt);
 }
 
 /*
@@ -276,7 +331,7 @@ try_row(ApplyStream *s, StreamRelation *r, const WireRow *row)
 		state = relation_map_decode(&r->map, target_table(r->target), row);
 		result = merge_row(r->target, state, s->peer);
 		target_leave(r->target);
-		close_target(r);
+		close_target(s, r);
 		ReleaseCurrentSubTransaction();
 		count_result(s, result);
 	}
@@ -362,7 +417,7 @@ read_relation(ApplyStream *s, WireReader *reader, const uint8_t *message)
 			if (r->target)
 			{
 				s->open = list_delete_ptr(s->open, r);
-				close_target(r);
+				close_target(s, r);
 			}
 			relation_map_reset(&r->map);
 			pfree(r->map.raw);

@@ -47,6 +47,9 @@
 #include "compat.h"
 #include "state/key_lookup.h"
 
+/* more births in a row than this say nothing more */
+#define BIRTHS_MAX 1000
+
 struct ApplyTarget
 {
 	Relation	rel;			/* root; the caller's reference */
@@ -64,6 +67,7 @@ struct ApplyTarget
 	Oid			saved_userid;
 	int			saved_sec_context;
 	Tombstones *tombstones;
+	int			births;			/* see target_births */
 	struct LeafState *leaves;
 };
 
@@ -210,6 +214,18 @@ Tombstones *
 target_tombstones(ApplyTarget *t)
 {
 	return t->tombstones;
+}
+
+int
+target_births(ApplyTarget *t)
+{
+	return t->births;
+}
+
+void
+target_set_births(ApplyTarget *t, int births)
+{
+	t->births = Min(births, BIRTHS_MAX);
 }
 
 void
@@ -401,11 +417,10 @@ make_defaults(ApplyTarget *t)
 	MemoryContextSwitchTo(oldcontext);
 }
 
-/* the whole row into t->scratch; absent columns get their default if fresh, else what base has */
+/* the whole row into slot (root layout); absent columns get what base has or, without it, their default */
 static TupleTableSlot *
-fill_row(ApplyTarget *t, RowState *row, TupleTableSlot *base)
+fill_row(ApplyTarget *t, TupleTableSlot *slot, RowState *row, TupleTableSlot *base)
 {
-	TupleTableSlot *slot = t->scratch;
 	TupleDesc	desc = RelationGetDescr(t->rel);
 
 	ExecClearTuple(slot);
@@ -458,10 +473,39 @@ check_row(ApplyTarget *t, ResultRelInfo *rri, TupleTableSlot *slot)
 		ExecPartitionCheck(rri, slot, t->estate, true);
 }
 
+ResultRelInfo *
+target_takes_runs(ApplyTarget *t)
+{
+	ResultRelInfo *rri = t->root;
+
+	if (t->routing || rri->ri_TrigDesc)
+		return NULL;
+	for (int i = 0; i < rri->ri_NumIndices; i++)
+	{
+		IndexInfo  *info = rri->ri_IndexRelationInfo[i];
+
+		if ((info->ii_Unique && rri->ri_IndexRelationDescs[i] != leaf_state(t, rri)->index) || info->ii_ExclusionOps)
+			return NULL;
+	}
+	return rri;
+}
+
+EState *
+target_estate(ApplyTarget *t)
+{
+	return t->estate;
+}
+
+void
+target_fill(ApplyTarget *t, TupleTableSlot *slot, RowState *row)
+{
+	check_row(t, t->root, fill_row(t, slot, row, NULL));
+}
+
 void
 target_insert(ApplyTarget *t, RowState *row)
 {
-	TupleTableSlot *slot = fill_row(t, row, NULL);
+	TupleTableSlot *slot = fill_row(t, t->scratch, row, NULL);
 	ResultRelInfo *rri = route(t, slot);
 	List	   *recheck = NIL;
 
@@ -503,7 +547,7 @@ check_result(TM_Result result, Relation rel)
 bool
 target_update(ApplyTarget *t, ApplyFound *found, RowState *row)
 {
-	TupleTableSlot *slot = fill_row(t, row, found->slot);
+	TupleTableSlot *slot = fill_row(t, t->scratch, row, found->slot);
 	ResultRelInfo *rri = route(t, slot);
 	TM_FailureData tmfd;
 	LockTupleMode lockmode;

@@ -37,6 +37,14 @@ extern Relation target_relation(ApplyTarget *t);
 extern const FerryTable *target_table(ApplyTarget *t);
 extern Tombstones *target_tombstones(ApplyTarget *t);
 
+/*
+ * A guess: how many states of one dot were births, one after the other, until
+ * now?  Such a state may as well be an update of all columns.  Who guesses right
+ * saves a look into the index.
+ */
+extern int	target_births(ApplyTarget *t);
+extern void target_set_births(ApplyTarget *t, int births);
+
 /* run as the table's owner, in a security-restricted context */
 extern void target_enter(ApplyTarget *t);
 extern void target_leave(ApplyTarget *t);
@@ -57,5 +65,14 @@ extern bool target_key_is_free(ApplyTarget *t, const RowState *key);
 extern void target_insert(ApplyTarget *t, RowState *row);
 extern bool target_update(ApplyTarget *t, ApplyFound *found, RowState *row);
 extern bool target_delete(ApplyTarget *t, ApplyFound *found);
+
+/*
+ * For insert_run.c.  The table to insert into, or NULL if its rows must go in one
+ * by one: it is partitioned, has triggers that fire, or constraints between rows
+ * besides its key.  target_fill makes a new row and checks it.
+ */
+extern ResultRelInfo *target_takes_runs(ApplyTarget *t);
+extern EState *target_estate(ApplyTarget *t);
+extern void target_fill(ApplyTarget *t, TupleTableSlot *slot, RowState *row);
 
 #endif							/* FERRY_APPLY_TARGET_H */

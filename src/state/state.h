@@ -35,6 +35,14 @@ typedef struct RowState
 extern void state_merge_plan(const FerryTable *table, const RowState *local, const RowState *remote,
 							 MergePlan *plan);
 
+/* the key's values, in key order */
+static inline void
+state_key_values(const FerryTable *table, const RowState *s, Datum *values)
+{
+	for (int k = 0; k < table->nkeys; k++)
+		values[k] = s->values[table->key_attnos[k] - 1];
+}
+
 /* allocate an all-absent state for a table, in the current context */
 extern RowState *state_create(const FerryTable *table);
 

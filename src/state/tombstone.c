@@ -272,6 +272,20 @@ tombstones_find(Tombstones *ts, const Datum *key_values, ItemPointer tid)
 	return tombstone_decode(ts->table, values, nulls);
 }
 
+bool
+tombstones_key_is_free(Tombstones *ts, const Datum *key_values)
+{
+	ItemPointerData conflict;
+
+	open_all(ts);
+	ExecClearTuple(ts->slot);
+	memcpy(ts->slot->tts_values, key_values, sizeof(Datum) * ts->table->nkeys);
+	memset(ts->slot->tts_isnull, true, sizeof(bool) * ts->slot->tts_tupleDescriptor->natts);
+	memset(ts->slot->tts_isnull, false, sizeof(bool) * ts->table->nkeys);
+	ExecStoreVirtualTuple(ts->slot);
+	return compat_check_index_constraints(ts->rri, ts->slot, ts->estate, &conflict, ts->arbiter);
+}
+
 /* --- writing --- */
 
 static void
@@ -384,8 +398,7 @@ tombstones_put(Tombstones *ts, const RowState *dead, ItemPointer tid)
 			done = insert(ts);
 			continue;
 		}
-		for (int k = 0; k < table->nkeys; k++)
-			key[k] = dead->values[table->key_attnos[k] - 1];
+		state_key_values(table, dead, key);
 		here = tombstones_find(ts, key, &conflict);
 		if (here == NULL)
 			continue;

@@ -41,6 +41,9 @@ extern uint64 tombstone_written_here(void);
  */
 extern RowState *tombstones_find(Tombstones *ts, const Datum *key_values, ItemPointer tid);
 
+/* has the key no tombstone?  Waits for those who are writing one. */
+extern bool tombstones_key_is_free(Tombstones *ts, const Datum *key_values);
+
 /*
  * Write a dead state: insert (tid NULL or invalid) or replace the one at tid.
  * In a race with another transaction's insert of the same key waits for it,
