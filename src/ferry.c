@@ -38,6 +38,13 @@ int			ferry_retry_initial_ms = 100;
 int			ferry_retry_max_ms = 1500;
 int			ferry_batch_ms = 100;
 int			ferry_housekeeping_ms = 5000;
+int			ferry_compression = COMPRESSION_OFF;
+
+static const struct config_enum_entry compression_options[] = {
+	{"off", COMPRESSION_OFF, false},
+	{"zstd", COMPRESSION_ZSTD, false},
+	{NULL, 0, false}
+};
 
 static shmem_request_hook_type previous_shmem_request_hook = NULL;
 static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
@@ -94,6 +101,12 @@ define_settings(void)
 							100, 0, 60000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
+	DefineCustomEnumVariable("ferry.compression",
+							 "How peers compress what they send to this node.",
+							 "Worth its processor time where the network is slow or costly.",
+							 &ferry_compression,
+							 COMPRESSION_OFF, compression_options,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ferry.housekeeping_ms",
 							"Time between two rounds of housekeeping.",
 							"In each, what is known of other nodes is written down and what all of them hold is cleared away.",

@@ -19,6 +19,7 @@
  *					sender, all of that has been sent by now
  *	'H' horizon		vector: under it are the rows that follow to be read
  *	'M' member		see WireMember
+ *	'Z' zipped		a whole frame of the others, compressed: see zip.c
  *
  * A vector is varint n, n * (varint node id, u64 hlc), sorted by node id.
  */
@@ -43,7 +44,8 @@ typedef enum WireType
 	WIRE_HOLDS = 'W',
 	WIRE_HORIZON = 'H',
 	WIRE_MEMBER = 'M',
-	WIRE_STRATEGY = 'S'
+	WIRE_STRATEGY = 'S',
+	WIRE_ZIPPED = 'Z'
 } WireType;
 
 /* --- growable output buffer --- */

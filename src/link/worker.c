@@ -45,6 +45,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "core/zip.h"
 #include "apply/apply.h"
 #include "link/background.h"
 #include "link/claims.h"
@@ -79,6 +80,8 @@ typedef struct Worker
 	char		forward[NAMEDATALEN];
 	NodeId		peer_id;
 	PGconn	   *conn;
+	int			compression;	/* of this stream: ferry.compression as it was */
+	ZipReader	unzip;
 	ApplyStream *stream;
 	Feedback   *feedback;
 	XLogRecPtr	peer_end;		/* the peer's WAL end, as it last said */
@@ -203,8 +206,15 @@ start_streaming(XLogRecPtr start, bool careful, bool whole, StreamNews *news)
 
 	node_slot_name(slot, me.peer_id, node_id());
 	snprintf(sql, sizeof(sql),
-			 "START_REPLICATION SLOT \"%s\" LOGICAL %X/%X (proto_version '%d', node '%u', forward '%s')",
-			 slot, LSN_FORMAT_ARGS(start), WIRE_PROTOCOL, node_id(), me.forward);
+			 "START_REPLICATION SLOT \"%s\" LOGICAL %X/%X (proto_version '%d', node '%u', forward '%s', compression '%s')",
+			 slot, LSN_FORMAT_ARGS(start), WIRE_PROTOCOL, node_id(), me.forward,
+			 ferry_compression == COMPRESSION_ZSTD ? "zstd" : "off");
+	me.compression = ferry_compression;
+	if (me.compression == COMPRESSION_ZSTD && !zip_reader_init(&me.unzip))
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory"),
+				 errdetail("Compression of the stream could not be set up.")));
 	PQclear(connection_query(me.conn, sql, PGRES_COPY_BOTH));
 	me.stream = apply_stream_create(me.peer, me.peer_id, careful);
 	me.careful_until = careful ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CAREFUL_MS) : 0;
@@ -299,6 +309,30 @@ commit_batch(void)
 	take_claims();
 }
 
+/* merge a frame, compressed or not */
+static void
+take_frame(const uint8_t *frame, size_t len)
+{
+	if (me.compression == COMPRESSION_ZSTD && zip_is_zipped(frame, len))
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+		const char *error;
+		bool		ok = zip_get(&me.unzip, frame, len, &error);
+
+		MemoryContextSwitchTo(oldcontext);
+		if (!ok)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROTOCOL_VIOLATION),
+					 errmsg("invalid frame from peer \"%s\"", me.peer),
+					 errdetail_internal("%s", error)));
+		frame = me.unzip.frame;
+		len = me.unzip.len;
+	}
+	me.applying = true;
+	apply_stream_frame(me.stream, frame, len);
+	me.applying = false;
+}
+
 static void
 take_message(const char *data, int len)
 {
@@ -315,9 +349,7 @@ take_message(const char *data, int len)
 		memcpy(&b, data + 9, 8);
 		me.taken = Max(me.taken, pg_ntoh64(a));
 		me.peer_end = Max(me.peer_end, pg_ntoh64(b));
-		me.applying = true;
-		apply_stream_frame(me.stream, data + XLOG_MESSAGE_HEAD, len - XLOG_MESSAGE_HEAD);
-		me.applying = false;
+		take_frame((const uint8_t *) data + XLOG_MESSAGE_HEAD, len - XLOG_MESSAGE_HEAD);
 		me.taken = Max(me.taken, p->end_lsn);
 		take_claims();
 		if (p->has_work && me.batch_due == 0)
@@ -424,7 +456,8 @@ must_restart(uint32 generation)
 	}
 	if (me.careful_until && GetCurrentTimestamp() > me.careful_until)
 		return true;
-	return pg_atomic_read_u32(&node_current()->config_generation) != generation;
+	return me.compression != ferry_compression ||
+		pg_atomic_read_u32(&node_current()->config_generation) != generation;
 }
 
 static void

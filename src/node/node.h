@@ -35,6 +35,14 @@ extern int	ferry_retry_initial_ms;
 extern int	ferry_retry_max_ms;
 extern int	ferry_batch_ms;
 extern int	ferry_housekeeping_ms;
+extern int	ferry_compression;	/* Compression */
+
+/* how peers send us their streams */
+typedef enum Compression
+{
+	COMPRESSION_OFF,
+	COMPRESSION_ZSTD
+} Compression;
 
 /* shared memory: called from ferry.c's hooks */
 extern Size node_shmem_size(void);

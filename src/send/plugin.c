@@ -18,7 +18,11 @@
  *
  * Options: proto_version (1), node (the receiver's id: its own writes are never
  * sent back), forward (local: only what was written here; all: also what came
- * from other nodes).
+ * from other nodes), compression (off, zstd: frames go as 'Z' messages).
+ *
+ * A frame is never held back for the next transaction's, though the receiver
+ * would be glad of fewer: what a keepalive says is then ahead of what was sent,
+ * and nobody would call us when the log ends.
  *
  * Memory: one frame, which is at most PLUGIN_FRAME_BYTES and one row; large
  * transactions spill to disk in the server's reorder buffer.
@@ -43,6 +47,7 @@
 #include "utils/relcache.h"
 
 #include "compat.h"
+#include "core/zip.h"
 #include "link/link.h"
 #include "node/node.h"
 #include "send/news.h"
@@ -60,6 +65,9 @@ typedef struct PluginData
 	WireWriter	frame;
 	NodeId		receiver;
 	bool		forward_all;
+	bool		zip;
+	ZipWriter	zip_writer;
+	WireWriter	zipped;
 	bool		began;			/* this transaction's begin is written */
 	int			quiet;
 } PluginData;
@@ -114,6 +122,14 @@ parse_options(PluginData *data, List *options)
 						 errmsg("invalid value for option \"%s\": \"%s\"", "forward", value)));
 			data->forward_all = strcmp(value, "all") == 0;
 		}
+		else if (strcmp(option->defname, "compression") == 0)
+		{
+			if (strcmp(value, "off") != 0 && strcmp(value, "zstd") != 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("invalid value for option \"%s\": \"%s\"", "compression", value)));
+			data->zip = strcmp(value, "zstd") == 0;
+		}
 		else
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -128,6 +144,29 @@ parse_options(PluginData *data, List *options)
 
 /* --- callbacks, in stream order --- */
 
+/* the decoding context goes, by its end or by an error */
+static void
+free_zip(void *arg)
+{
+	zip_writer_free(arg);
+}
+
+static void
+start_zip(PluginData *data, MemoryContext cxt)
+{
+	MemoryContextCallback *callback = MemoryContextAllocZero(cxt, sizeof(MemoryContextCallback));
+
+	callback->func = free_zip;
+	callback->arg = &data->zip_writer;
+	MemoryContextRegisterResetCallback(cxt, callback);
+	if (!zip_writer_init(&data->zip_writer))
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory"),
+				 errdetail("Compression of the stream could not be set up.")));
+	wire_writer_init(&data->zipped, PLUGIN_FRAME_BYTES);
+}
+
 static void
 startup(LogicalDecodingContext *ctx, OutputPluginOptions *opt, bool is_init)
 {
@@ -140,6 +179,8 @@ startup(LogicalDecodingContext *ctx, OutputPluginOptions *opt, bool is_init)
 	parse_options(data, ctx->output_plugin_options);
 	data->row_cxt = AllocSetContextCreate(ctx->context, "ferry change", ALLOCSET_DEFAULT_SIZES);
 	wire_writer_init(&data->frame, PLUGIN_FRAME_BYTES);
+	if (data->zip)
+		start_zip(data, ctx->context);
 	sent_relations_start(ctx->context);
 	news_start();
 
@@ -168,8 +209,17 @@ begin(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 static void
 flush_frame(LogicalDecodingContext *ctx, PluginData *data, bool last)
 {
+	const WireWriter *out = &data->frame;
+
+	if (data->zip && data->frame.len > 0 && data->frame.len <= ZIP_MAX_FRAME)
+	{
+		data->zipped.len = 0;
+		if (!zip_put(&data->zip_writer, &data->zipped, data->frame.data, data->frame.len))
+			elog(ERROR, "could not compress a frame of %zu bytes", data->frame.len);
+		out = &data->zipped;
+	}
 	OutputPluginPrepareWrite(ctx, last);
-	appendBinaryStringInfo(ctx->out, (const char *) data->frame.data, data->frame.len);
+	appendBinaryStringInfo(ctx->out, (const char *) out->data, out->len);
 	OutputPluginWrite(ctx, last);
 	data->frame.len = 0;
 	if (data->frame.cap > PLUGIN_KEEP_BYTES)

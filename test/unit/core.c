@@ -15,6 +15,7 @@
 #include "arena.h"
 #include "core/merge.h"
 #include "core/wire.h"
+#include "core/zip.h"
 
 static int	tests = 0;
 static int	failures = 0;
@@ -480,6 +481,94 @@ test_rewrite_hostile(int rounds)
 	ok(sound, "random bytes are not rewritten beyond their room");
 }
 
+/* --- compression --- */
+
+static void
+test_zip(int rounds)
+{
+	ZipWriter	w;
+	ZipReader	r;
+	bool		same = true;
+	size_t		raw = 0;
+	size_t		sent = 0;
+	WireWriter	big;
+	WireWriter	out;
+	const char *error;
+
+	ok(zip_writer_init(&w) && zip_reader_init(&r), "compression can be set up");
+	for (int i = 0; i < rounds; i++)
+	{
+		size_t		n = i % 100 == 0 ? 1 + rand() % 300000 : 150 + rand() % 30;
+		uint8_t    *frame = malloc(n);
+
+		/* frames that resemble each other, as transactions do */
+		for (size_t b = 0; b < n; b++)
+			frame[b] = b % 20 == 0 ? (uint8_t) rand() : (uint8_t) (b * 7 % 200);
+		wire_writer_init(&out, 64);
+		same &= zip_put(&w, &out, frame, n) && zip_is_zipped(out.data, out.len);
+		same &= zip_get(&r, out.data, out.len, &error) && r.len == n && memcmp(r.frame, frame, n) == 0;
+		raw += n;
+		sent += out.len;
+		free(frame);
+	}
+	ok(same, "what was compressed is what comes out, message by message");
+	ok(sent < raw / 4, "small frames gain from those before them");
+	wire_writer_init(&big, ZIP_MAX_FRAME);
+	memset(big.data, 1, ZIP_MAX_FRAME);
+	wire_writer_init(&out, 64);
+	ok(zip_put(&w, &out, big.data, ZIP_MAX_FRAME) && zip_get(&r, out.data, out.len, &error) && r.len == ZIP_MAX_FRAME,
+	   "a frame may be as large as they may be");
+	wire_writer_init(&out, 64);
+	(void) zip_put(&w, &out, big.data, 1000);
+	out.data[1]++;
+	ok(!zip_get(&r, out.data, out.len, &error), "a frame of another size than it says is refused");
+	zip_reader_free(&r);
+	zip_writer_free(&w);
+	zip_writer_free(&w);
+	arena_reset();
+}
+
+/* whatever is said of the size, no more is taken than may be; random bytes are refused */
+static void
+test_zip_hostile(int rounds)
+{
+	bool		sound = true;
+	WireWriter	out;
+	ZipReader	r;
+	ZipWriter	w;
+	const char *error;
+
+	for (int i = 0; i < rounds; i++)
+	{
+		uint8_t		frame[2000];
+		size_t		n = 1 + rand() % sizeof(frame);
+		bool		got;
+
+		sound &= zip_writer_init(&w) && zip_reader_init(&r);
+		for (size_t b = 0; b < n; b++)
+			frame[b] = rand() % 4 ? (uint8_t) b : (uint8_t) rand();
+		wire_writer_init(&out, 64);
+		sound &= zip_put(&w, &out, frame, n);
+		for (int flips = rand() % 4; flips >= 0; flips--)
+			out.data[rand() % out.len] ^= 1 << rand() % 8;
+		out.len -= rand() % 3 ? 0 : rand() % out.len;
+		error = NULL;
+		got = zip_get(&r, out.data, out.len, &error);
+		sound &= got ? r.len <= ZIP_MAX_FRAME : error != NULL;
+		zip_reader_free(&r);
+		zip_writer_free(&w);
+		arena_reset();
+	}
+	ok(sound, "damaged compressed frames are refused or bounded");
+	wire_writer_init(&out, 64);
+	wire_put_u8(&out, WIRE_ZIPPED);
+	wire_put_varint(&out, ZIP_MAX_FRAME + 1);
+	sound = zip_reader_init(&r);
+	ok(sound && !zip_get(&r, out.data, out.len, &error) && r.cap == 0, "too large a size is refused before anything is allocated");
+	zip_reader_free(&r);
+	arena_reset();
+}
+
 int
 main(void)
 {
@@ -494,6 +583,8 @@ main(void)
 	test_hostile_versions(200000);
 	test_rewrite(20000);
 	test_rewrite_hostile(200000);
+	test_zip(3000);
+	test_zip_hostile(3000);
 	for (int m = 0; m < 2; m++)
 		for (int l = 0; l < 2; l++)
 			test_laws(modes[m], lives[l], 40000);
