@@ -233,7 +233,7 @@ bundle_file_begin(BundleFile *f, BundleRead read, void *arg)
 	memset(f, 0, sizeof(*f));
 	f->read = read;
 	f->arg = arg;
-	wire_writer_init(&f->part, READ_AT_ONCE);
+	wire_writer_init(&f->part, 4096);
 }
 
 void
@@ -252,11 +252,13 @@ read_bytes(BundleFile *f, size_t n, BundleError *error)
 	f->part.len = 0;
 	while (f->part.len < n)
 	{
-		size_t		want = n - f->part.len < READ_AT_ONCE ? n - f->part.len : READ_AT_ONCE;
+		size_t		want;
 		long		got;
 
-		if (f->part.cap < f->part.len + want)
+		if (f->part.len == f->part.cap)
 			bundle_reserve(&f->part, f->part.cap * 2 < n ? f->part.cap * 2 : n);
+		want = (n < f->part.cap ? n : f->part.cap) - f->part.len;
+		want = want < READ_AT_ONCE ? want : READ_AT_ONCE;
 		got = f->read(f->arg, f->part.data + f->part.len, want);
 		if (got < 0)
 			return bundle_fail(error, BUNDLE_INTERNAL, "the bundle could not be read");

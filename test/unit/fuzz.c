@@ -1,6 +1,7 @@
 /*
  * fuzz.c
- *		A small coverage-guided fuzzer for fuzz_target.c, since gcc has none.
+ *		A small coverage-guided fuzzer for fuzz_target.c and fuzz_bundle.c, since
+ *		gcc has none.
  *
  * The core is compiled with -fsanitize-coverage=trace-pc: every edge calls us.
  * An input that reaches an edge that no other has reached is kept and mutated
@@ -21,6 +22,10 @@
 #include "core/wire.h"
 
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* a target may bring valid inputs of its own */
+extern void fuzz_seeds(void (*seed) (uint8_t kind, const void *data, size_t size)) __attribute__((weak));
+
 extern void __sanitizer_cov_trace_pc(void);
 extern void __asan_set_death_callback(void (*callback) (void));
 
@@ -235,6 +240,8 @@ main(int argc, char **argv)
 	signal(SIGABRT, on_abort);
 	__asan_set_death_callback(save_crash);
 	make_corpus();
+	if (fuzz_seeds)
+		fuzz_seeds(seed);
 	while (time(NULL) < end)
 	{
 		for (int i = 0; i < 2000; i++, runs++)
