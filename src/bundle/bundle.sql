@@ -17,7 +17,9 @@ CREATE TABLE ferry.bundle_import (
 	ignored		bigint NOT NULL DEFAULT 0,
 	conflicts	bigint NOT NULL DEFAULT 0,
 	quarantined	bigint NOT NULL DEFAULT 0,
+	begins		text,
 	reaches		text,
+	reached		boolean NOT NULL DEFAULT false,
 	signed_by	text
 );
 COMMENT ON TABLE ferry.bundle_import IS 'bundles that were imported, or are: how far, and what became of their states; see the view ferry.bundles';
@@ -25,13 +27,24 @@ SELECT pg_catalog.pg_extension_config_dump('ferry.bundle_import', '');
 
 CREATE VIEW ferry.bundles AS
 	SELECT bundle_id, source, created_at, started_at, finished_at, blocks, blocks_done, tables, states,
-		   applied, merged, ignored, conflicts, quarantined, reaches, signed_by
+		   applied, merged, ignored, conflicts, quarantined, begins, reaches, reached, signed_by
 	FROM ferry.bundle_import;
 COMMENT ON VIEW ferry.bundles IS 'bundles that were imported, or are: how far, and what became of their states';
 COMMENT ON COLUMN ferry.bundles.created_at IS 'when it was written, by its writer''s clock';
 COMMENT ON COLUMN ferry.bundles.finished_at IS 'null while it is not merged whole: import it again, it goes on';
+COMMENT ON COLUMN ferry.bundles.begins IS 'the vector since which it holds all; null: from the beginning';
+COMMENT ON COLUMN ferry.bundles.reached IS 'this node holds now what the bundle reaches; false while bundles before it are missing';
 COMMENT ON COLUMN ferry.bundles.reaches IS 'the vector that it brings a node to which holds what it begins at';
 COMMENT ON COLUMN ferry.bundles.signed_by IS 'the trusted key that signed it; null if signatures are not verified here';
+
+CREATE FUNCTION ferry.known_of(node name) RETURNS text
+	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	SELECT nullif(h.vector, '') FROM ferry.member m JOIN ferry.holding h ON h.node_id = m.node_id WHERE m.name = known_of.node;
+	END;
+COMMENT ON FUNCTION ferry.known_of(name) IS 'what a node is known to hold, by its bundles and by links; null if nothing is known: what to export a bundle for it since';
+REVOKE ALL ON FUNCTION ferry.known_of(name) FROM PUBLIC;
 
 CREATE FUNCTION ferry.bundle(since text DEFAULT NULL) RETURNS SETOF bytea
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
@@ -50,22 +63,9 @@ CREATE FUNCTION ferry.export_bundle(file text, since text DEFAULT NULL,
 COMMENT ON FUNCTION ferry.export_bundle(text, text) IS 'write a bundle into a new file of the server; returns what is in it';
 REVOKE ALL ON FUNCTION ferry.export_bundle(text, text) FROM PUBLIC;
 
-CREATE FUNCTION ferry._import_report(bundle uuid,
-		OUT bundle_id uuid, OUT source name, OUT reaches text, OUT tables bigint, OUT states bigint, OUT blocks bigint,
-		OUT applied bigint, OUT merged bigint, OUT ignored bigint, OUT conflicts bigint, OUT quarantined bigint,
-		OUT signed_by text)
-	RETURNS record
-	LANGUAGE sql STRICT VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-	SET search_path = pg_catalog, pg_temp
-	BEGIN ATOMIC
-	SELECT b.bundle_id, b.source, b.reaches, b.tables, b.states, b.blocks,
-		   b.applied, b.merged, b.ignored, b.conflicts, b.quarantined, b.signed_by
-	FROM ferry.bundle_import b WHERE b.bundle_id = _import_report.bundle;
-	END;
-COMMENT ON FUNCTION ferry._import_report(uuid) IS 'internal: what became of a bundle''s states';
-
 CREATE FUNCTION ferry.import_bundle(file text, adopt_group boolean DEFAULT false,
-		OUT bundle_id uuid, OUT source name, OUT reaches text, OUT tables bigint, OUT states bigint, OUT blocks bigint,
+		OUT bundle_id uuid, OUT source name, OUT begins text, OUT reaches text, OUT reached boolean,
+		OUT tables bigint, OUT states bigint, OUT blocks bigint,
 		OUT applied bigint, OUT merged bigint, OUT ignored bigint, OUT conflicts bigint, OUT quarantined bigint,
 		OUT signed_by text)
 	RETURNS record
@@ -123,45 +123,15 @@ CREATE FUNCTION ferry.intake(OUT bundle_id uuid, OUT parts bigint, OUT bytes big
 	END;
 COMMENT ON FUNCTION ferry.intake() IS 'the bundles that the session''s user has brought and not imported yet';
 
-CREATE FUNCTION ferry._import_intake(bundle uuid, adopt_group boolean,
-		OUT bundle_id uuid, OUT source name, OUT reaches text, OUT tables bigint, OUT states bigint, OUT blocks bigint,
+CREATE FUNCTION ferry.import_intake(bundle uuid DEFAULT NULL, adopt_group boolean DEFAULT false,
+		OUT bundle_id uuid, OUT source name, OUT begins text, OUT reaches text, OUT reached boolean,
+		OUT tables bigint, OUT states bigint, OUT blocks bigint,
 		OUT applied bigint, OUT merged bigint, OUT ignored bigint, OUT conflicts bigint, OUT quarantined bigint,
 		OUT signed_by text)
 	RETURNS record
-	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 	AS 'MODULE_PATHNAME', 'ferry_import_intake';
-COMMENT ON FUNCTION ferry._import_intake(uuid, boolean) IS 'internal: merge a bundle that the session''s user has brought';
-REVOKE ALL ON FUNCTION ferry._import_intake(uuid, boolean) FROM PUBLIC;
-
-CREATE FUNCTION ferry.import_intake(bundle uuid DEFAULT NULL, adopt_group boolean DEFAULT false,
-		OUT bundle_id uuid, OUT source name, OUT reaches text, OUT tables bigint, OUT states bigint, OUT blocks bigint,
-		OUT applied bigint, OUT merged bigint, OUT ignored bigint, OUT conflicts bigint, OUT quarantined bigint,
-		OUT signed_by text)
-	RETURNS record
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-DECLARE
-	id	uuid := bundle;
-	n	bigint;
-	r	record;
-BEGIN
-	IF id IS NULL THEN
-		SELECT count(*), min(i.bundle_id::text)::uuid INTO n, id FROM ferry.intake() i;
-		IF n <> 1 THEN
-			RAISE EXCEPTION '% bundles are waiting', n USING ERRCODE = 'object_not_in_prerequisite_state',
-				DETAIL = format('They were brought into ferry.bundle_intake by role "%s".', session_user),
-				HINT = CASE n WHEN 0 THEN 'Use \copy ferry.bundle_intake FROM ''file'' (FORMAT binary) first.'
-						ELSE 'Name one of those that ferry.intake() shows.' END;
-		END IF;
-	END IF;
-	SELECT * INTO r FROM ferry._import_intake(id, adopt_group);
-	bundle_id := r.bundle_id; source := r.source; reaches := r.reaches; tables := r.tables; states := r.states;
-	blocks := r.blocks; applied := r.applied; merged := r.merged; ignored := r.ignored; conflicts := r.conflicts;
-	quarantined := r.quarantined; signed_by := r.signed_by;
-END $$;
 COMMENT ON FUNCTION ferry.import_intake(uuid, boolean) IS 'merge a bundle that the session''s user has brought into ferry.bundle_intake; like import_bundle';
 REVOKE ALL ON FUNCTION ferry.import_intake(uuid, boolean) FROM PUBLIC;
 

@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
@@ -25,7 +24,9 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "bundle/access.h"
 #include "bundle/exporter.h"
+#include "node/holding.h"
 #include "node/node.h"
 
 #define BLOCK_BYTES (256 * 1024)	/* before compression; one frame more at most */
@@ -34,6 +35,7 @@ typedef enum ExportStep
 {
 	EXPORT_HEADER,
 	EXPORT_BLOCKS,
+	EXPORT_NEWS,
 	EXPORT_END,
 	EXPORT_SIGNATURE,
 	EXPORT_DONE
@@ -46,23 +48,9 @@ struct Exporter
 	BundleWriter writer;
 	char	   *cursor;			/* name of the portal */
 	WireWriter	block;			/* frames that were gathered */
+	WireWriter	horizon;		/* the 'H' message under which they are to be read; empty: none */
 	ExportStep	step;			/* what is due */
 };
-
-/* who carries tables away must be allowed to read them */
-static void
-check_may_read(void)
-{
-	SPI_execute("SELECT r.relid::pg_catalog.regclass::pg_catalog.text FROM ferry.registered_table r "
-				"WHERE NOT pg_catalog.has_table_privilege(r.relid, 'SELECT') "
-				"OR pg_catalog.row_security_active(r.relid) LIMIT 1", true, 1);
-	if (SPI_processed > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for table %s",
-						SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
-				 errdetail("A bundle holds all rows of all tables under ferry.")));
-}
 
 static void
 read_identity(Exporter *e, BundleHeader *h)
@@ -85,19 +73,31 @@ read_identity(Exporter *e, BundleHeader *h)
 	h->incarnation = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 }
 
-/* the states themselves, as a cursor: opened by ferry's own right, the caller's was checked */
+/* the states themselves, as a cursor */
 static void
-open_cursor(Exporter *e)
+open_cursor(Exporter *e, const char *since)
 {
-	Portal		portal;
-	Oid			user;
-	int			sec;
+	Oid			types[1] = {TEXTOID};
+	Datum		args[1] = {since[0] ? CStringGetTextDatum(since) : (Datum) 0};
+	Portal		portal = SPI_cursor_open_with_args(NULL, "SELECT ferry._delta_frames(NULL, $1)", 1, types, args,
+												   since[0] ? " " : "n", true, 0);
 
-	GetUserIdAndSecContext(&user, &sec);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, sec | SECURITY_LOCAL_USERID_CHANGE);
-	portal = SPI_cursor_open_with_args(NULL, "SELECT ferry._delta_frames(NULL)", 0, NULL, NULL, NULL, true, 0);
-	SetUserIdAndSecContext(user, sec);
 	e->cursor = MemoryContextStrdup(e->cxt, portal->name);
+}
+
+/* canonical; NULL and the empty vector are the empty text */
+static char *
+since_text(const char *since)
+{
+	char	   *text = palloc0(VECTOR_TEXT_BYTES);
+	NodeVector	v;
+
+	if (since)
+	{
+		holding_parse(since, &v, NULL);
+		vector_format(&v, text);
+	}
+	return text;
 }
 
 static void
@@ -114,13 +114,11 @@ exporter_begin(const char *since)
 	BundleSettings settings;
 	BundleHeader header = {0};
 	BundleError error;
+	BundleUser	saved;
 
 	(void) node_current();
-	if (since)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("bundles since a vector are not supported yet")));
 	e->cxt = CurrentMemoryContext;
+	bundle_check_access(ACL_SELECT);
 	bundle_settings_now(&settings);
 	e->keys = bundle_keys_load(&settings, true);
 	header.protocol = WIRE_PROTOCOL;
@@ -128,13 +126,12 @@ exporter_begin(const char *since)
 	header.source_name = pstrdup(node_name());
 	header.created_us = (uint64_t) GetCurrentTimestamp();
 	header.encoding = pstrdup(GetDatabaseEncodingName());
-	header.since = pstrdup(since ? since : "");
+	header.since = since_text(since);
 
-	SPI_connect();
-	check_may_read();
+	bundle_enter(&saved);
 	read_identity(e, &header);
-	open_cursor(e);
-	SPI_finish();
+	open_cursor(e, header.since);
+	bundle_leave(&saved);
 
 	callback->func = free_writer;
 	callback->arg = &e->writer;
@@ -142,7 +139,31 @@ exporter_begin(const char *since)
 	if (!bundle_writer_begin(&e->writer, &header, e->keys, settings.level, NULL, &error))
 		bundle_raise(&error, NULL);
 	wire_writer_init(&e->block, 2 * BLOCK_BYTES);
+	wire_writer_init(&e->horizon, 64);
 	return e;
+}
+
+/*
+ * The horizon comes once in a stream; a block that relies on no other begins with
+ * it again.
+ */
+static void
+put_frame(Exporter *e, const uint8_t *frame, size_t n)
+{
+	if (n > 0 && frame[0] == WIRE_HORIZON)
+	{
+		WireReader	r;
+		NodeVector	v;
+
+		wire_reader_init(&r, frame + 1, n - 1);
+		wire_get_vector(&r, &v);
+		e->horizon.len = 0;
+		wire_put_bytes(&e->horizon, frame, r.p - frame);
+	}
+	else if (e->block.len == 0)
+		wire_put_bytes(&e->block, e->horizon.data, e->horizon.len);
+	bundle_reserve(&e->block, e->block.len + n);
+	wire_put_bytes(&e->block, frame, n);
 }
 
 /* gather frames; false if there are no more */
@@ -165,14 +186,48 @@ gather(Exporter *e)
 		if (SPI_processed == 0)
 			break;
 		frame = DatumGetByteaPP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-		bundle_reserve(&e->block, e->block.len + VARSIZE_ANY_EXHDR(frame));
-		wire_put_bytes(&e->block, VARDATA_ANY(frame), VARSIZE_ANY_EXHDR(frame));
+		put_frame(e, (uint8_t *) VARDATA_ANY(frame), VARSIZE_ANY_EXHDR(frame));
 		SPI_freetuptable(SPI_tuptable);
 	}
 	if (e->block.len == 0)
 		SPI_cursor_close(portal);
 	SPI_finish();
 	return e->block.len > 0;
+}
+
+/*
+ * Who there is, and who is known to hold what: the last block.  It has no rows,
+ * by which the importer knows that it is to be read each time.
+ */
+static void
+gather_news(Exporter *e)
+{
+	BundleUser	saved;
+
+	e->block.len = 0;
+	bundle_enter(&saved);
+	SPI_execute("SELECT m.node_id, m.name::pg_catalog.text, coalesce(m.dsn, ''), m.is_dropped, coalesce(h.vector, '') "
+				"FROM ferry.member m LEFT JOIN ferry.holding h ON h.node_id = m.node_id ORDER BY m.node_id", true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		WireMember	m;
+		NodeVector	v;
+		bool		isnull;
+
+		m.id = (NodeId) DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		m.name = SPI_getvalue(tuple, desc, 2);
+		m.dsn = SPI_getvalue(tuple, desc, 3);
+		m.is_dropped = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
+		wire_put_member(&e->block, &m);
+		holding_parse(SPI_getvalue(tuple, desc, 5), &v, NULL);
+		if (v.n > 0 && m.id != e->writer.header.source)
+			wire_put_holds(&e->block, m.id, &v);
+	}
+	bundle_leave(&saved);
+	if (e->writer.count.holds.n > 0)
+		wire_put_holds(&e->block, e->writer.header.source, &e->writer.count.holds);
 }
 
 bool
@@ -183,7 +238,7 @@ exporter_next(Exporter *e)
 
 	CHECK_FOR_INTERRUPTS();
 	if (e->step == EXPORT_BLOCKS && !gather(e))
-		e->step = EXPORT_END;
+		e->step = EXPORT_NEWS;
 	switch (e->step)
 	{
 		case EXPORT_HEADER:
@@ -193,8 +248,13 @@ exporter_next(Exporter *e)
 		case EXPORT_BLOCKS:
 			ok = bundle_write_block(&e->writer, e->block.data, e->block.len, &error);
 			break;
+		case EXPORT_NEWS:
+			gather_news(e);
+			ok = bundle_write_block(&e->writer, e->block.data, e->block.len, &error);
+			e->step = EXPORT_END;
+			break;
 		case EXPORT_END:
-			ok = bundle_write_end(&e->writer, "", &error);
+			ok = bundle_write_end(&e->writer, &error);
 			e->step = e->writer.header.signer == BUNDLE_UNSIGNED ? EXPORT_DONE : EXPORT_SIGNATURE;
 			break;
 		case EXPORT_SIGNATURE:

@@ -238,9 +238,10 @@ is_described(const BundleCount *count, uint32_t id)
 }
 
 void
-bundle_count_begin(BundleCount *count)
+bundle_count_begin(BundleCount *count, NodeId source)
 {
 	memset(count, 0, sizeof(*count));
+	count->source = source;
 	count->cap = 16;
 	count->tables = core_alloc(count->cap * sizeof(uint32_t));
 }
@@ -269,9 +270,12 @@ bundle_count_frame(BundleCount *count, const uint8_t *frame, size_t n, BundleErr
 	WireReader	r;
 	WireRelation rel;
 	WireRow		row;
+	WireMember	member;
+	NodeVector	vector;
+	NodeId		node;
 	uint32_t	last = 0;
 
-	bundle_count_begin(&here);
+	bundle_count_begin(&here, count->source);
 	wire_reader_init(&r, frame, n);
 	while (!wire_at_end(&r))
 	{
@@ -298,6 +302,17 @@ bundle_count_frame(BundleCount *count, const uint8_t *frame, size_t n, BundleErr
 				count->states++;
 				if (type == WIRE_DEAD)
 					count->dead++;
+				break;
+			case WIRE_HOLDS:
+				node = wire_get_holds(&r, &vector);
+				if (r.error == NULL && node == count->source)
+					(void) vector_merge(&count->holds, &vector);
+				break;
+			case WIRE_HORIZON:
+				wire_get_vector(&r, &vector);
+				break;
+			case WIRE_MEMBER:
+				wire_get_member(&r, &member);
 				break;
 			default:
 				return bundle_fail(error, BUNDLE_UNSUPPORTED, "a block holds a message that this ferry does not know");

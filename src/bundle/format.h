@@ -129,17 +129,21 @@ extern bool bundle_get_totals(const uint8_t *in, size_t n, BundleTotals *totals,
 
 /* --- what is in a block --- */
 
-/* count what is in a frame; false: it is no run of well-formed messages that rely on nothing before */
+/* what the frames of a bundle amount to */
 typedef struct BundleCount
 {
+	NodeId		source;
 	uint64_t	states;
 	uint64_t	dead;
+	NodeVector	holds;			/* what the source says that it holds */
 	uint32_t	ntables;
 	uint32_t	cap;
 	uint32_t   *tables;			/* ids of relations that were described */
 } BundleCount;
 
-extern void bundle_count_begin(BundleCount *count);
+extern void bundle_count_begin(BundleCount *count, NodeId source);
+
+/* add a frame; false: it is no run of well-formed messages that rely on nothing before it */
 extern bool bundle_count_frame(BundleCount *count, const uint8_t *frame, size_t n, BundleError *error);
 
 /* CRC-32C (Castagnoli, reflected, as in iSCSI); start with 0 */

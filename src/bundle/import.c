@@ -29,27 +29,10 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "bundle/access.h"
 #include "bundle/import.h"
 #include "link/background.h"
 #include "node/node.h"
-
-/* states of any table may come: whoever imports them could write them all */
-static void
-check_may_write(void)
-{
-	SPI_connect();
-	SPI_execute("SELECT r.relid::pg_catalog.regclass::pg_catalog.text FROM ferry.registered_table r "
-				"WHERE NOT pg_catalog.has_table_privilege(r.relid, 'INSERT') "
-				"OR NOT pg_catalog.has_table_privilege(r.relid, 'UPDATE') "
-				"OR NOT pg_catalog.has_table_privilege(r.relid, 'DELETE') LIMIT 1", true, 1);
-	if (SPI_processed > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for table %s",
-						SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
-				 errdetail("A bundle may bring rows of any table under ferry.")));
-	SPI_finish();
-}
 
 /* in a transaction block the worker would neither see what it did nor get what it locked */
 static void
@@ -116,17 +99,28 @@ report(FunctionCallInfo fcinfo, const ImportJob *answer)
 	Datum		args[1] = {UUIDPGetDatum(&answer->id)};
 	TupleDesc	desc;
 	Datum		result;
+	BundleUser	saved;
+	bool		reached;
+	bool		isnull;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	SPI_connect();
+	bundle_enter(&saved);
 	PushActiveSnapshot(GetLatestSnapshot());
-	SPI_execute_with_args("SELECT * FROM ferry._import_report($1)", 1, types, args, NULL, true, 1);
+	SPI_execute_with_args("SELECT bundle_id, source, begins, reaches, reached, tables, states, blocks, "
+						  "applied, merged, ignored, conflicts, quarantined, signed_by "
+						  "FROM ferry.bundle_import WHERE bundle_id = $1", 1, types, args, NULL, true, 1);
 	PopActiveSnapshot();
 	if (SPI_processed != 1)
 		elog(ERROR, "no report of the import");
 	result = SPI_datumTransfer(heap_copy_tuple_as_datum(SPI_tuptable->vals[0], desc), false, -1);
-	SPI_finish();
+	reached = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &isnull));
+	bundle_leave(&saved);
+	if (!reached)
+		ereport(WARNING,
+				(errmsg("the bundle begins at a vector that this node does not hold"),
+				 errdetail("Its states are merged, but what was written before it may be missing here."),
+				 errhint("Import the bundles before it, in any order, or have a whole one exported.")));
 	return result;
 }
 
@@ -152,7 +146,7 @@ ferry_import_bundle(PG_FUNCTION_ARGS)
 				 errmsg("relative path not allowed for a file of the server: \"%s\"", path)));
 	(void) node_current();
 	check_no_transaction("ferry.import_bundle");
-	check_may_write();
+	bundle_check_access(ACL_INSERT | ACL_UPDATE | ACL_DELETE);
 	order->database = MyDatabaseId;
 	strlcpy(order->path, path, MAXPGPATH);
 	order->adopt_group = PG_GETARG_BOOL(1);
@@ -161,9 +155,40 @@ ferry_import_bundle(PG_FUNCTION_ARGS)
 	return report(fcinfo, answer);
 }
 
+/* the one bundle that this courier has brought, or raise */
+static pg_uuid_t
+the_waiting_bundle(const char *courier)
+{
+	Oid			types[1] = {NAMEOID};
+	Datum		args[1] = {CStringGetDatum(courier)};
+	BundleUser	saved;
+	pg_uuid_t	id = {{0}};
+	uint64		n;
+	bool		isnull;
+
+	bundle_enter(&saved);
+	SPI_execute_with_args("SELECT DISTINCT bundle_id FROM ferry.bundle_part WHERE courier = $1",
+						  1, types, args, NULL, true, 0);
+	n = SPI_processed;
+	if (n == 1)
+		id = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	bundle_leave(&saved);
+	if (n == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("role \"%s\" has brought no bundle", courier),
+				 errhint("First use \\copy ferry.bundle_intake FROM 'file' (FORMAT binary) in psql.")));
+	if (n > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_AMBIGUOUS_PARAMETER),
+				 errmsg("role \"%s\" has brought more than one bundle", courier),
+				 errhint("Name one of those that ferry.intake() shows.")));
+	return id;
+}
+
 PG_FUNCTION_INFO_V1(ferry_import_intake);
 
-/* SQL: ferry.import_intake(bundle_id uuid, adopt_group boolean, OUT ...) */
+/* SQL: ferry.import_intake(bundle uuid default null, adopt_group boolean default false, OUT ...) */
 Datum
 ferry_import_intake(PG_FUNCTION_ARGS)
 {
@@ -172,11 +197,11 @@ ferry_import_intake(PG_FUNCTION_ARGS)
 
 	(void) node_current();
 	check_no_transaction("ferry.import_intake");
-	check_may_write();
+	bundle_check_access(ACL_INSERT | ACL_UPDATE | ACL_DELETE);
 	order->database = MyDatabaseId;
-	order->id = *PG_GETARG_UUID_P(0);
 	strlcpy(order->courier, GetUserNameFromId(GetSessionUserId(), false), NAMEDATALEN);
-	order->adopt_group = PG_GETARG_BOOL(1);
+	order->id = PG_ARGISNULL(0) ? the_waiting_bundle(order->courier) : *PG_GETARG_UUID_P(0);
+	order->adopt_group = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
 	bundle_settings_now(&order->settings);
 	run_job(order, answer);
 	return report(fcinfo, answer);

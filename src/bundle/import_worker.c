@@ -48,6 +48,8 @@
 #include "bundle/import.h"
 #include "bundle/reader.h"
 #include "link/background.h"
+#include "link/claims.h"
+#include "node/holding.h"
 #include "node/node.h"
 
 /* how often a block is tried again after a deadlock and the like */
@@ -69,7 +71,7 @@ typedef struct Import
 	uint32		cap;
 	uint8_t		whole[BUNDLE_DIGEST_BYTES]; /* digest of the digests: the bundle as it was verified */
 	int64		blocks_done;	/* as ferry.bundle_import has it */
-	bool		complete;		/* it was merged before */
+	StreamNews *news;			/* who there is, and who holds what */
 } Import;
 
 /* --- where parts come from --- */
@@ -279,21 +281,24 @@ check_group(const Import *im, Datum groups)
 }
 
 /*
- * Begin, or find, the bundle's row in ferry.bundle_import.  A bundle that has the
- * id of another one is a forgery, or a very strange accident.
+ * Begin, or find, the bundle's row in ferry.bundle_import; true if it was merged
+ * whole before.  A bundle that has the id of another one is a forgery, or a very
+ * strange accident.
  */
-static void
+static bool
 begin_record(Import *im)
 {
 	const BundleHeader *h = &im->reader->header;
 	const BundleTotals *t = &im->reader->totals;
 	bytea	   *whole = palloc(VARHDRSZ + BUNDLE_DIGEST_BYTES);
-	Oid			types[10] = {UUIDOID, BYTEAOID, INT8OID, NAMEOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID};
+	Oid			types[11] = {UUIDOID, BYTEAOID, INT8OID, NAMEOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID,
+	TEXTOID, TEXTOID, TEXTOID};
 	NameData	source;
-	Datum		args[10];
-	char		nulls[11] = "          ";
+	Datum		args[11];
+	char		nulls[12] = "           ";
 	Oid			array_type[1] = {UUIDARRAYOID};
 	Datum		groups;
+	bool		finished;
 	bool		isnull;
 
 	StartTransactionCommand();
@@ -314,13 +319,15 @@ begin_record(Import *im)
 	args[5] = Int64GetDatum(t->blocks);
 	args[6] = Int64GetDatum(t->tables);
 	args[7] = Int64GetDatum(t->states);
-	args[8] = CStringGetTextDatum(t->reach);
-	args[9] = im->reader->signed_by ? CStringGetTextDatum(im->reader->signed_by->name) : (Datum) 0;
-	nulls[9] = im->reader->signed_by ? ' ' : 'n';
+	args[8] = CStringGetTextDatum(h->since);
+	args[9] = CStringGetTextDatum(t->reach);
+	args[10] = im->reader->signed_by ? CStringGetTextDatum(im->reader->signed_by->name) : (Datum) 0;
+	nulls[10] = im->reader->signed_by ? ' ' : 'n';
 	SPI_execute_with_args("INSERT INTO ferry.bundle_import (bundle_id, digest, source_id, source, created_at, blocks, "
-						  "tables, states, reaches, signed_by) "
-						  "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), $10) ON CONFLICT DO NOTHING",
-						  10, types, args, nulls, false, 0);
+						  "tables, states, begins, reaches, signed_by) "
+						  "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, nullif($9, ''), nullif($10, ''), $11) "
+						  "ON CONFLICT DO NOTHING",
+						  11, types, args, nulls, false, 0);
 	SPI_execute_with_args("SELECT blocks_done, finished_at IS NOT NULL FROM ferry.bundle_import "
 						  "WHERE bundle_id = $1 AND digest = $2",
 						  2, types, args, NULL, false, 1);
@@ -330,11 +337,12 @@ begin_record(Import *im)
 				 errmsg("another bundle with the same id was imported before"),
 				 errdetail("It differs from this one.")));
 	im->blocks_done = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	im->complete = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	finished = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(im->cxt);
+	return finished;
 }
 
 /* --- second pass --- */
@@ -374,6 +382,7 @@ merge_once(Import *im, bool careful)
 	apply_stream_frame(s, im->reader->payload, im->reader->payload_bytes);
 	(void) apply_stream_commit(s);
 	record_block(im, apply_stream_progress(s));
+	stream_news_move(apply_stream_progress(s)->news, im->news);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(im->part_cxt);
@@ -415,6 +424,18 @@ merge_block(Import *im)
 			break;
 	}
 	im->blocks_done++;
+}
+
+/* a block that was merged before and has no rows: what it says of nodes is asked for again */
+static void
+read_news(Import *im)
+{
+	ApplyStream *s;
+
+	MemoryContextSwitchTo(im->part_cxt);
+	s = apply_stream_create(im->reader->header.source_name, im->reader->header.source, false);
+	apply_stream_frame(s, im->reader->payload, im->reader->payload_bytes);
+	stream_news_move(apply_stream_progress(s)->news, im->news);
 }
 
 /* all blocks are merged: the parts in the intake have done their work; and all becomes durable */
@@ -461,6 +482,8 @@ merge_blocks(Import *im)
 	rewind_parts(im);
 	do
 	{
+		uint64		states = im->reader->count.states;
+
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		more = next_part(im, digest);
@@ -469,10 +492,81 @@ merge_blocks(Import *im)
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		MemoryContextSwitchTo(im->part_cxt);
-		if (more && im->reader->head.type == BUNDLE_BLOCK && im->reader->head.number > im->blocks_done)
+		if (!more || im->reader->head.type != BUNDLE_BLOCK)
+			continue;
+		if (im->reader->head.number > im->blocks_done)
 			merge_block(im);
+		else if (im->reader->count.states == states)
+			read_news(im);
 	} while (more);
 	MemoryContextSwitchTo(im->cxt);
+	claims_store(im->news, GetCurrentTimestamp());
+	MemoryContextSwitchTo(im->cxt);
+}
+
+/* --- what we hold now --- */
+
+/* has what we hold grown past this bundle's beginning?  Then we hold what it reaches. */
+static bool
+reach(const char *begins, const char *reaches)
+{
+	NodeVector	from;
+	NodeVector	to;
+	NodeVector	here;
+
+	holding_parse(begins, &from, NULL);
+	holding_parse(reaches, &to, NULL);
+	holding_received(&here);
+	if (!vector_includes(&here, &from))
+		return false;
+	holding_raise(&to, true);
+	return true;
+}
+
+/*
+ * Every bundle that was merged whole counts as soon as this node holds what it
+ * begins at, in whatever order they came; each is asked again at every import,
+ * since a crash may forget what shared memory held.  Their states are durable.
+ */
+static void
+reach_vectors(void)
+{
+	Oid			types[1] = {UUIDOID};
+	SPITupleTable *bundles;
+	uint64		n;
+	uint64		reached = 0;
+	uint64		before;
+	bool	   *done;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	SPI_execute("SELECT bundle_id, coalesce(begins, ''), reaches FROM ferry.bundle_import "
+				"WHERE finished_at IS NOT NULL AND reaches IS NOT NULL ORDER BY created_at", true, 0);
+	bundles = SPI_tuptable;
+	n = SPI_processed;
+	done = palloc0(n + 1);
+	do
+	{
+		before = reached;
+		for (uint64 i = 0; i < n; i++)
+		{
+			HeapTuple	tuple = bundles->vals[i];
+			Datum		id;
+			bool		isnull;
+
+			if (done[i] || !reach(SPI_getvalue(tuple, bundles->tupdesc, 2), SPI_getvalue(tuple, bundles->tupdesc, 3)))
+				continue;
+			id = SPI_getbinval(tuple, bundles->tupdesc, 1, &isnull);
+			SPI_execute_with_args("UPDATE ferry.bundle_import SET reached = true WHERE bundle_id = $1 AND NOT reached",
+								  1, types, &id, NULL, false, 0);
+			done[i] = true;
+			reached++;
+		}
+	} while (reached > before);
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
 }
 
 /* --- the worker --- */
@@ -503,10 +597,11 @@ run(ImportJob *job)
 	if (job->path[0])
 		open_file(im);
 	verify(im);
-	begin_record(im);
-	if (!im->complete)
+	im->news = stream_news_create(im->reader->header.source, im->cxt);
+	if (!begin_record(im))
 		merge_blocks(im);
 	finish_record(im);
+	reach_vectors();
 }
 
 void

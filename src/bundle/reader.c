@@ -31,7 +31,7 @@ bundle_reader_begin(BundleReader *r, const BundleKeys *keys, BundleError *error)
 		return bundle_fail(error, BUNDLE_INTERNAL, "out of memory");
 	wire_writer_init(&r->plain, 4096);
 	wire_writer_init(&r->raw, 4096);
-	bundle_count_begin(&r->count);
+	bundle_count_begin(&r->count, NODE_ID_NONE);
 	return true;
 }
 
@@ -89,8 +89,10 @@ read_header(BundleReader *r, BundleError *error)
 {
 	const uint8_t *secret;
 
-	return bundle_get_header(r->payload, r->payload_bytes, &r->header, error) &&
-		check_policy(r, &secret, error) &&
+	if (!bundle_get_header(r->payload, r->payload_bytes, &r->header, error))
+		return false;
+	r->count.source = r->header.source;
+	return check_policy(r, &secret, error) &&
 		bundle_digest_begin(&r->digest, r->header.hash, error) &&
 		bundle_seal_begin(&r->seal, &r->header, r->payload, r->payload_bytes, secret, error);
 }

@@ -36,7 +36,7 @@ bundle_writer_begin(BundleWriter *w, const BundleHeader *header, const BundleKey
 		return bundle_fail(error, BUNDLE_INTERNAL, "out of memory");
 	wire_writer_init(&w->part, 4096);
 	wire_writer_init(&w->meta, 512);
-	bundle_count_begin(&w->count);
+	bundle_count_begin(&w->count, h->source);
 	bundle_put_header(&w->meta, h);
 	return bundle_digest_begin(&w->digest, h->hash, error) &&
 		bundle_seal_begin(&w->seal, h, w->meta.data, w->meta.len,
@@ -133,12 +133,13 @@ bundle_write_block(BundleWriter *w, const uint8_t *frame, size_t n, BundleError 
 }
 
 bool
-bundle_write_end(BundleWriter *w, const char *reach, BundleError *error)
+bundle_write_end(BundleWriter *w, BundleError *error)
 {
+	w->totals.reach = core_alloc(VECTOR_TEXT_BYTES);
+	vector_format(&w->count.holds, w->totals.reach);
 	w->totals.tables = w->count.ntables;
 	w->totals.states = w->count.states;
 	w->totals.dead = w->count.dead;
-	w->totals.reach = (char *) reach;
 	bundle_digest_now(&w->digest, w->totals.digest);
 	w->meta.len = 0;
 	bundle_put_totals(&w->meta, &w->totals);

@@ -41,7 +41,7 @@ extern void bundle_writer_free(BundleWriter *w);	/* OpenSSL's and zstd's memory;
 
 extern bool bundle_write_header(BundleWriter *w, BundleError *error);
 extern bool bundle_write_block(BundleWriter *w, const uint8_t *frame, size_t n, BundleError *error);
-extern bool bundle_write_end(BundleWriter *w, const char *reach, BundleError *error);
+extern bool bundle_write_end(BundleWriter *w, BundleError *error);
 extern bool bundle_write_signature(BundleWriter *w, BundleError *error);
 
 #endif							/* FERRY_BUNDLE_WRITER_H */

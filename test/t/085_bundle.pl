@@ -77,5 +77,28 @@ $b->safe_psql('postgres', "SELECT ferry.import_bundle('$dir/3')");
 is(content($b), content($a), 'both are the same');
 is($a->safe_psql('postgres', 'SELECT groups FROM ferry.local_node'), $b->safe_psql('postgres', 'SELECT groups FROM ferry.local_node'), 'and know the group by the same names');
 
+# what each is known to hold travels along: from now on only what is new
+is($b->safe_psql('postgres', "SELECT reached FROM ferry.bundles"), "t\nt", 'b holds what the bundles reach');
+is($a->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) FROM ferry.nodes"), 'a b', 'a has learnt of b');
+is($b->safe_psql('postgres', "SELECT ferry.known_of('nobody') IS NULL"), 't', 'nothing is known of a node that is not known');
+$b->safe_psql('postgres', "UPDATE t SET a = 77 WHERE id IN (1, 2, 3); DELETE FROM t WHERE id = 4; INSERT INTO p VALUES ('new', 5, 1)");
+$r = row($b, "SELECT * FROM ferry.export_bundle('$dir/4', ferry.known_of('a'))");
+is("$r->{states} $r->{deleted}", '5 1', 'a bundle since what a holds has what a lacks');
+$b->safe_psql('postgres', 'UPDATE t SET a = 78 WHERE id = 1');
+my $reach4 = $r->{reaches};
+$r = row($b, "SELECT * FROM ferry.export_bundle('$dir/5', '$reach4')");
+is($r->{states}, '1', 'and one since that has the rest');
+my ($rc, $out, $err) = $a->psql('postgres', "SELECT reached, applied FROM ferry.import_bundle('$dir/5')");
+is($out, 'f|1', 'bundles may come in any order');
+like($err, qr/WARNING:  the bundle begins at a vector that this node does not hold/, 'and it is told that one is missing');
+$r = row($a, "SELECT * FROM ferry.import_bundle('$dir/4')");
+is("$r->{reached} $r->{applied} $r->{ignored}", 't 4 1', 'until it comes');
+is($a->safe_psql('postgres', 'SELECT bool_and(reached) FROM ferry.bundles'), 't', 'then both are reached');
+is(content($b), content($a), 'both are the same');
+$r = row($a, "SELECT * FROM ferry.export_bundle('$dir/6', ferry.known_of('b'))");
+$b->safe_psql('postgres', "SELECT ferry.import_bundle('$dir/6')");
+$r = row($b, "SELECT * FROM ferry.export_bundle('$dir/7', ferry.known_of('a'))");
+is($r->{states}, '0', 'when each knows what the other holds, nothing is left to carry');
+
 $_->stop for $a, $b;
 done_testing();

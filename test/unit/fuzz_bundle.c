@@ -214,7 +214,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				BundleCount count;
 				BundleError error;
 
-				bundle_count_begin(&count);
+				bundle_count_begin(&count, 5);
 				(void) bundle_count_frame(&count, copy, size - 1, &error);
 				break;
 			}
@@ -234,8 +234,14 @@ make_frame(WireWriter *w)
 	WireRelation rel = {7, "public", "t", 1, cols};
 	uint8_t		version[VERSION_SIMPLE_BYTES];
 
+	NodeVector	v = {2, {{6, 5}, {700, 9}}};
+	WireMember	m = {9, true, "n9", "host=x"};
+
 	version_put_dot(version, (Dot) {700, 9});
 	wire_writer_init(w, 64);
+	wire_put_horizon(w, &v);
+	wire_put_member(w, &m);
+	wire_put_holds(w, 5, &v);
 	wire_put_relation(w, &rel);
 	for (int i = 0; i < 8; i++)
 	{
@@ -284,7 +290,7 @@ seed_bundle(void (*seed) (uint8_t kind, const void *data, size_t size), uint8_t 
 		require(bundle_write_block(&w, frame.data, frame.len, &error));
 		put_part(&file, &w);
 	}
-	require(bundle_write_end(&w, "5:6", &error));
+	require(bundle_write_end(&w, &error));
 	put_part(&file, &w);
 	bundle_writer_free(&w);
 	wire_put_bytes(&file, bundle_file_tail, sizeof(bundle_file_tail));
