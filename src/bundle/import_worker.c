@@ -66,6 +66,7 @@ typedef struct Import
 	BundleFile	file;
 	uint32		part;			/* of the intake: the next one */
 	BundleReader *reader;
+	bool		verified;		/* the first pass is over */
 	uint8_t    *digests;		/* [part] */
 	uint32		nparts;
 	uint32		cap;
@@ -125,6 +126,17 @@ intake_part(Import *im)
 														   false, -1));
 	SPI_finish();
 	return part ? (bytea *) PG_DETOAST_DATUM(PointerGetDatum(part)) : NULL;
+}
+
+/* the courier may have named a bundle that he has not brought */
+static void
+check_brought(Import *im)
+{
+	if (intake_part(im) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the first part of the bundle has not been brought"),
+				 errhint("ferry.intake() shows what has been.")));
 }
 
 /* begin a pass */
@@ -196,7 +208,9 @@ next_part(Import *im, uint8_t *digest)
 			elog(ERROR, "OpenSSL could not make a digest");
 	}
 	if (!ok)
-		bundle_raise(&error, psprintf("Found at part %u; nothing of this part or after it was merged.", im->part));
+		bundle_raise(&error, psprintf(im->verified ?
+									  "Found at part %u, after the bundle was verified. Parts before it are merged." :
+									  "Found at part %u. Nothing was changed.", im->part));
 	im->part++;
 	return more;
 }
@@ -237,6 +251,8 @@ verify(Import *im)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	(void) node_current();
 	rewind_parts(im);
+	if (im->fd < 0)
+		check_brought(im);
 	while (next_part(im, digest))
 	{
 		if (im->part == 1)
@@ -246,6 +262,7 @@ verify(Import *im)
 	if (EVP_Digest(im->digests, (size_t) im->nparts * BUNDLE_DIGEST_BYTES, im->whole, NULL, EVP_sha256(), NULL) != 1)
 		elog(ERROR, "OpenSSL could not make a digest");
 	memcpy(im->job->id.data, im->reader->head.id, UUID_LEN);
+	im->verified = true;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(im->cxt);
