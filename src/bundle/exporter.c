@@ -48,7 +48,6 @@ struct Exporter
 	BundleWriter writer;
 	char	   *cursor;			/* name of the portal */
 	WireWriter	block;			/* frames that were gathered */
-	WireWriter	horizon;		/* the 'H' message under which they are to be read; empty: none */
 	ExportStep	step;			/* what is due */
 };
 
@@ -139,31 +138,7 @@ exporter_begin(const char *since)
 	if (!bundle_writer_begin(&e->writer, &header, e->keys, settings.level, NULL, &error))
 		bundle_raise(&error, NULL);
 	wire_writer_init(&e->block, 2 * BLOCK_BYTES);
-	wire_writer_init(&e->horizon, 64);
 	return e;
-}
-
-/*
- * The horizon comes once in a stream; a block that relies on no other begins with
- * it again.
- */
-static void
-put_frame(Exporter *e, const uint8_t *frame, size_t n)
-{
-	if (n > 0 && frame[0] == WIRE_HORIZON)
-	{
-		WireReader	r;
-		NodeVector	v;
-
-		wire_reader_init(&r, frame + 1, n - 1);
-		wire_get_vector(&r, &v);
-		e->horizon.len = 0;
-		wire_put_bytes(&e->horizon, frame, r.p - frame);
-	}
-	else if (e->block.len == 0)
-		wire_put_bytes(&e->block, e->horizon.data, e->horizon.len);
-	bundle_reserve(&e->block, e->block.len + n);
-	wire_put_bytes(&e->block, frame, n);
 }
 
 /* gather frames; false if there are no more */
@@ -186,7 +161,11 @@ gather(Exporter *e)
 		if (SPI_processed == 0)
 			break;
 		frame = DatumGetByteaPP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-		put_frame(e, (uint8_t *) VARDATA_ANY(frame), VARSIZE_ANY_EXHDR(frame));
+		/* the horizon comes once in a stream; a block that relies on no other begins with it again */
+		if (e->block.len == 0 && e->writer.count.has_horizon)
+			wire_put_horizon(&e->block, &e->writer.count.horizon);
+		bundle_reserve(&e->block, e->block.len + VARSIZE_ANY_EXHDR(frame));
+		wire_put_bytes(&e->block, VARDATA_ANY(frame), VARSIZE_ANY_EXHDR(frame));
 		SPI_freetuptable(SPI_tuptable);
 	}
 	if (e->block.len == 0)

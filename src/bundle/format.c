@@ -271,6 +271,7 @@ bundle_count_frame(BundleCount *count, const uint8_t *frame, size_t n, BundleErr
 	WireRelation rel;
 	WireRow		row;
 	WireMember	member;
+	WireStrategy strategy;
 	NodeVector	vector;
 	NodeId		node;
 	uint32_t	last = 0;
@@ -303,6 +304,11 @@ bundle_count_frame(BundleCount *count, const uint8_t *frame, size_t n, BundleErr
 				if (type == WIRE_DEAD)
 					count->dead++;
 				break;
+			case WIRE_STRATEGY:
+				wire_get_strategy(&r, &strategy);
+				if (r.error == NULL && !is_described(&here, strategy.relation))
+					return bundle_fail(error, BUNDLE_DAMAGED, "a block tells how a relation merges that it does not describe");
+				break;
 			case WIRE_HOLDS:
 				node = wire_get_holds(&r, &vector);
 				if (r.error == NULL && node == count->source)
@@ -310,6 +316,11 @@ bundle_count_frame(BundleCount *count, const uint8_t *frame, size_t n, BundleErr
 				break;
 			case WIRE_HORIZON:
 				wire_get_vector(&r, &vector);
+				if (r.error == NULL)
+				{
+					vector_copy(&count->horizon, &vector);
+					count->has_horizon = true;
+				}
 				break;
 			case WIRE_MEMBER:
 				wire_get_member(&r, &member);

@@ -136,6 +136,8 @@ typedef struct BundleCount
 	uint64_t	states;
 	uint64_t	dead;
 	NodeVector	holds;			/* what the source says that it holds */
+	bool		has_horizon;
+	NodeVector	horizon;		/* the last one */
 	uint32_t	ntables;
 	uint32_t	cap;
 	uint32_t   *tables;			/* ids of relations that were described */
