@@ -9,6 +9,7 @@ OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
 # the dependencies between rooms.
 SQL_PARTS = \
 	src/node/identity.sql \
+	src/node/member.sql \
 	src/state/version.sql \
 	src/capture/capture.sql \
 	src/node/table.sql \
@@ -16,8 +17,10 @@ SQL_PARTS = \
 	src/node/strategy.sql \
 	src/apply/apply.sql \
 	src/link/peer.sql \
+	src/link/mesh.sql \
 	src/delta/delta.sql \
 	src/bundle/bundle.sql \
+	src/group/join.sql \
 	src/monitor/monitor.sql \
 	src/monitor/check.sql
 

@@ -60,6 +60,7 @@ typedef struct ApplyProgress
  * it on after an error in normal mode and restarts from the last commit.
  */
 extern ApplyStream *apply_stream_create(const char *peer, NodeId peer_id, bool careful);
+extern void apply_stream_free(ApplyStream *s);	/* after its last commit */
 extern ApplyProgress *apply_stream_progress(ApplyStream *s);
 
 /* merge a frame; opens a transaction if none is open; raises on bad bytes and, unless careful, on bad rows */

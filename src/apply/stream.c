@@ -108,6 +108,13 @@ apply_stream_create(const char *peer, NodeId peer_id, bool careful)
 	return s;
 }
 
+void
+apply_stream_free(ApplyStream *s)
+{
+	Assert(s->open == NIL && !s->own_transaction);
+	MemoryContextDelete(s->cxt);
+}
+
 ApplyProgress *
 apply_stream_progress(ApplyStream *s)
 {

@@ -4,8 +4,10 @@
  *		A connection to a peer: libpq, waiting by the latch.
  *
  * The session's settings are pinned, whatever role or database set there: empty
- * search_path, ISO dates, no timeouts, writable.  The application name is our
- * node's name, so that synchronous_standby_names at the peer can name us.
+ * search_path, ISO dates, no timeouts, writable, no commit that waits for
+ * standbys (it might wait for the very link that is being made).  The
+ * application name is our node's name, so that synchronous_standby_names at the
+ * peer can name us.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,7 +29,8 @@
 	"-c search_path= -c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC " \
 	"-c extra_float_digits=3 -c bytea_output=hex -c statement_timeout=0 -c lock_timeout=0 " \
 	"-c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off " \
-	"-c default_transaction_isolation=read\\ committed -c session_replication_role=origin"
+	"-c default_transaction_isolation=read\\ committed -c session_replication_role=origin " \
+	"-c synchronous_commit=local"
 
 /* libpq's message as one line */
 static char *

@@ -1,16 +1,25 @@
 /*-------------------------------------------------------------------------
  *
  * copy.c
- *		Copying tables from a peer: all their states, merged.
+ *		Copying tables from a peer: their states, merged.
  *
  * The peer sends frames (delta/frames.c) through COPY.  Merging is idempotent:
- * what the live stream brings too is merged twice, and a copy that was
- * interrupted is simply done again.
+ * what the live stream brings too is merged twice, and a table whose copy was
+ * interrupted is simply copied again.
  *
  * Tables that this node has long had are copied again when the slot at the peer
- * was lost.  Then only what this node does not hold is asked for: the vector of
- * what it promises says what that is.  A table that is new here is copied whole,
- * since that vector says nothing of it.
+ * was lost, or when a member has left (what the peer has of its writes).  Then
+ * only what this node does not hold is asked for: the vector of what it promises
+ * says what that is.  A table that is new here is copied whole, since that vector
+ * says nothing of it.
+ *
+ * Joining a group (ferry.join).  All of it comes from one peer, the sponsor; the
+ * other links only stream (ferry.peer.copy_via).  For that to be the whole,
+ * the sponsor must hold, before its copy begins, all that each of the others
+ * wrote before our slot there.  So: first every link makes its slot; then we
+ * ask the sponsor until its own links have passed the places where these begin
+ * (via_lsn); then we copy.  Peers of which this could not be had in time, or
+ * whose slot was made anew meanwhile, are copied from directly, afterwards.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +32,9 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "pgstat.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -30,6 +42,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "apply/apply.h"
 #include "link/connection.h"
 #include "link/copy.h"
 #include "node/holding.h"
@@ -37,34 +50,95 @@
 
 #define COPY_SIGNATURE_BYTES 19
 
-char *
-copy_due(const char *peer)
-{
-	Oid			types[1] = {NAMEOID};
-	Datum		args[1] = {CStringGetDatum(peer)};
-	char	   *list = NULL;
-	MemoryContext cxt = CurrentMemoryContext;
-	bool		isnull;
-	Datum		d;
+/* how long the sponsor may take to hold what the others had, and how often we ask */
+#define GATHER_PATIENCE_MS 60000
+#define GATHER_ASK_MS 200
 
+/* one table to be copied */
+typedef struct DueTable
+{
+	Oid			relid;
+	char	   *schema;
+	char	   *name;
+	bool		is_new;
+} DueTable;
+
+/* a peer of which the sponsor's copy is to bring all that was before its slot */
+typedef struct Gathered
+{
+	char	   *name;
+	uint32		id;
+	char	   *slot_lsn;		/* NULL: it has no slot there yet */
+} Gathered;
+
+/* --- what is due --- */
+
+static void
+begin_here(void)
+{
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
-	SPI_execute_with_args("SELECT pg_catalog.array_agg(x ORDER BY c.oid, i)::text "
-						  "FROM ferry.registered_table r "
-						  "JOIN pg_catalog.pg_class c ON c.oid = r.relid "
-						  "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-						  "CROSS JOIN LATERAL (VALUES (1, n.nspname::text), (2, c.relname::text)) AS v(i, x) "
-						  "WHERE NOT EXISTS (SELECT FROM ferry.copied_table t WHERE t.peer = $1 AND t.relid = r.relid)",
-						  1, types, args, NULL, true, 1);
-	d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	if (!isnull)
-		list = MemoryContextStrdup(cxt, TextDatumGetCString(d));
+}
+
+static void
+end_here(MemoryContext cxt)
+{
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
-	return list;
+}
+
+/* a value of the current SPI result, as text in a context that lasts; NULL if null */
+static char *
+spi_text(uint64 row, int column, MemoryContext cxt)
+{
+	char	   *text = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+
+	return text ? MemoryContextStrdup(cxt, text) : NULL;
+}
+
+/* tables that were not copied from the peer, or are to be again; none while another's copy brings them */
+static List *
+read_due(const char *peer)
+{
+	Oid			types[1] = {NAMEOID};
+	Datum		args[1] = {CStringGetDatum(peer)};
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *due = NIL;
+
+	begin_here();
+	SPI_execute_with_args("SELECT r.relid::pg_catalog.oid::pg_catalog.text, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, "
+						  "r.is_new::pg_catalog.text "
+						  "FROM ferry.peer p CROSS JOIN ferry.registered_table r "
+						  "JOIN pg_catalog.pg_class c ON c.oid = r.relid "
+						  "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+						  "WHERE p.name = $1 AND p.copy_via IS NULL AND NOT EXISTS "
+						  "(SELECT FROM ferry.copied_table t WHERE t.peer = $1 AND t.relid = r.relid AND NOT t.is_due) "
+						  "ORDER BY c.relpages DESC, c.oid",
+						  1, types, args, NULL, true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(cxt);
+		DueTable   *t = palloc(sizeof(DueTable));
+		char	   *relid = spi_text(i, 1, cxt);
+
+		t->relid = (Oid) strtoul(relid, NULL, 10);
+		t->schema = spi_text(i, 2, cxt);
+		t->name = spi_text(i, 3, cxt);
+		t->is_new = strcmp(spi_text(i, 4, cxt), "true") == 0;
+		due = lappend(due, t);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	end_here(cxt);
+	return due;
+}
+
+bool
+copy_is_due(const char *peer)
+{
+	return read_due(peer) != NIL;
 }
 
 static bool
@@ -118,39 +192,28 @@ copy_includes(const char *peer, List *tables)
 	return result;
 }
 
-/* of those, what the peer has under ferry too */
-static char *
-due_there(PGconn *conn, const char *list)
-{
-	StringInfoData sql;
-	PGresult   *res;
-	char	   *both = NULL;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT ferry._known_tables(%s)", quote_literal_cstr(list));
-	res = connection_query(conn, sql.data, PGRES_TUPLES_OK);
-	if (PQntuples(res) == 1 && !PQgetisnull(res, 0, 0))
-		both = pstrdup(PQgetvalue(res, 0, 0));
-	PQclear(res);
-	return both;
-}
-
 static void
-record_copies(const char *peer, const char *list)
+record_copy(LinkShared *link, Oid relid)
 {
-	Oid			types[2] = {NAMEOID, TEXTOID};
-	Datum		args[2] = {CStringGetDatum(peer), CStringGetTextDatum(list)};
+	Oid			types[5] = {NAMEOID, OIDOID, INT8OID, INT8OID, TIMESTAMPTZOID};
+	Datum		args[5];
+	MemoryContext cxt = CurrentMemoryContext;
 
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-	SPI_execute_with_args("INSERT INTO ferry.copied_table (peer, relid) "
-						  "SELECT $1, relid FROM ferry._registered($2::pg_catalog.text[]) ON CONFLICT DO NOTHING",
-						  2, types, args, NULL, false, 0);
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	args[0] = CStringGetDatum(link->peer);
+	args[1] = ObjectIdGetDatum(relid);
+	args[2] = Int64GetDatum(link->copied_rows);
+	args[3] = Int64GetDatum(link->copied_bytes);
+	args[4] = TimestampTzGetDatum(link->copying_since);
+	begin_here();
+	SPI_execute_with_args("INSERT INTO ferry.copied_table (peer, relid, row_count, byte_count, started_at) "
+						  "SELECT $1, r.relid, $3, $4, $5 FROM ferry.registered_table r WHERE r.relid = $2 "
+						  "ON CONFLICT (peer, relid) DO UPDATE SET is_due = false, row_count = excluded.row_count, "
+						  "byte_count = excluded.byte_count, started_at = excluded.started_at, copied_at = excluded.copied_at",
+						  5, types, args, NULL, false, 0);
+	end_here(cxt);
 }
+
+/* --- one table --- */
 
 /* one message of COPY (FORMAT binary): header, a row of one bytea, or the trailer */
 static void
@@ -197,88 +260,42 @@ take_message(ApplyStream *s, const char *data, int len, bool *header_seen)
 				(errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("peer sent an invalid copy row")));
 }
 
-/* what the peer says that we hold when we have merged what it sent goes to *brought */
+/* for ferry.progress; relid InvalidOid: no copy any more */
 static void
-copy_states(PGconn *conn, const char *peer, NodeId peer_id, bool careful, const char *list,
-			const char *since, NodeVector *brought)
+show_table(LinkShared *link, Oid relid, uint64 rows_there)
 {
-	ApplyStream *s = apply_stream_create(peer, peer_id, careful);
-	StringInfoData sql;
-	bool		header_seen = false;
-	TimestampTz commit_due = 0;
-	char	   *data;
-	int			len;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "COPY (SELECT ferry._delta_frames(%s, ", quote_literal_cstr(list));
-	appendStringInfo(&sql, "%s)) TO STDOUT (FORMAT binary)", since ? quote_literal_cstr(since) : "NULL");
-	PQclear(connection_query(conn, sql.data, PGRES_COPY_OUT));
-	while ((len = PQgetCopyData(conn, &data, 1)) >= 0)
-	{
-		if (len == 0)
-		{
-			connection_wait(conn, 1000);
-			if (!PQconsumeInput(conn))
-				connection_lost(conn);
-			continue;
-		}
-		CHECK_FOR_INTERRUPTS();
-		take_message(s, data, len, &header_seen);
-		PQfreemem(data);
-		if (GetCurrentTimestamp() >= commit_due)
-		{
-			(void) apply_stream_commit(s);
-			commit_due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ferry_batch_ms);
-		}
-	}
-	(void) apply_stream_commit(s);
-	if (len == -2)
-		connection_lost(conn);
-	for (PGresult *res; (res = PQgetResult(conn)) != NULL; PQclear(res))
-	{
-		if (PQresultStatus(res) != PGRES_COMMAND_OK)
-			connection_lost(conn);
-	}
-	vector_copy(brought, &apply_stream_progress(s)->news->claims);
+	SpinLockAcquire(&link->mutex);
+	link->copying = relid;
+	link->copying_since = GetCurrentTimestamp();
+	link->copied_rows = link->copied_bytes = 0;
+	link->copying_rows = rows_there;
+	SpinLockRelease(&link->mutex);
 }
 
-/* of {schema, name, ...} those that are new here, or those that are not; NULL if there are none */
-static char *
-pick(const char *list, bool wanted)
+static void
+show_progress(LinkShared *link, uint64 rows, uint64 bytes)
 {
-	Oid			types[2] = {TEXTOID, BOOLOID};
-	Datum		args[2] = {CStringGetTextDatum(list), BoolGetDatum(wanted)};
-	MemoryContext cxt = CurrentMemoryContext;
-	char	   *text;
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-	SPI_execute_with_args("SELECT ferry._new_tables($1::pg_catalog.text[], $2)", 2, types, args, NULL, true, 1);
-	text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	if (text)
-		text = MemoryContextStrdup(cxt, text);
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(cxt);
-	return text;
+	SpinLockAcquire(&link->mutex);
+	link->copied_rows = rows;
+	link->copied_bytes = bytes;
+	SpinLockRelease(&link->mutex);
 }
 
-/* did this copy bring all that the peer has? */
-static bool
-is_everything(PGconn *conn, const char *list)
+/* about how many rows the peer has; -1 if the table is not under ferry there */
+static int64
+rows_there(PGconn *conn, const DueTable *t)
 {
-	StringInfoData sql;
 	PGresult   *res;
-	bool		result;
+	int64		rows = -1;
 
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT ferry._all_tables() OPERATOR(pg_catalog.<@) %s", quote_literal_cstr(list));
-	res = connection_query(conn, sql.data, PGRES_TUPLES_OK);
-	result = *PQgetvalue(res, 0, 0) == 't';
+	res = connection_query(conn,
+						   psprintf("SELECT row_count FROM ferry._table_size(%s, %s) WHERE row_count IS NOT NULL",
+									quote_literal_cstr(t->schema), quote_literal_cstr(t->name)),
+						   PGRES_TUPLES_OK);
+	if (PQntuples(res) == 1)
+		rows = strtoll(PQgetvalue(res, 0, 0), NULL, 10);
 	PQclear(res);
-	return result;
+	return rows;
 }
 
 /* what to ask for: what we do not hold */
@@ -295,33 +312,201 @@ our_vector(bool went_back)
 	return text;
 }
 
-void
-copy_tables(PGconn *conn, const char *peer, NodeId peer_id, bool careful, const char *due, bool went_back)
+/* what the peer says that we hold when we have merged what it sent goes to *brought */
+static void
+copy_table(PGconn *conn, LinkShared *link, NodeId peer_id, bool careful, bool went_back, const DueTable *t,
+		   NodeVector *brought)
 {
-	char	   *list = due_there(conn, due);
-	char	   *new_ones;
-	char	   *known_ones;
-	NodeVector	brought;
-	NodeVector	also;
+	ApplyStream *s = apply_stream_create(link->peer, peer_id, careful);
+	bool		header_seen = false;
+	TimestampTz commit_due = 0;
+	uint64		bytes = 0;
+	char	   *data;
+	int			len;
 
-	if (list == NULL)
-		return;
-	new_ones = pick(list, true);
-	known_ones = pick(list, false);
-	if (new_ones)
-		copy_states(conn, peer, peer_id, careful, new_ones, NULL, &brought);
-	if (known_ones)
+	PQclear(connection_query(conn,
+							 psprintf("COPY (SELECT ferry._delta_frames(ARRAY[%s, %s]::pg_catalog.text[], %s)) TO STDOUT (FORMAT binary)",
+									  quote_literal_cstr(t->schema), quote_literal_cstr(t->name),
+									  t->is_new ? "NULL" : quote_literal_cstr(our_vector(went_back))),
+							 PGRES_COPY_OUT));
+	while ((len = PQgetCopyData(conn, &data, 1)) >= 0)
 	{
-		copy_states(conn, peer, peer_id, careful, known_ones, our_vector(went_back), &also);
-		if (new_ones)
-			vector_limit(&brought, &also);
-		else
-			vector_copy(&brought, &also);
+		if (len == 0)
+		{
+			connection_wait(conn, 1000);
+			if (!PQconsumeInput(conn))
+				connection_lost(conn);
+			continue;
+		}
+		CHECK_FOR_INTERRUPTS();
+		take_message(s, data, len, &header_seen);
+		PQfreemem(data);
+		bytes += len;
+		show_progress(link, apply_stream_progress(s)->rows, bytes);
+		if (GetCurrentTimestamp() >= commit_due)
+		{
+			(void) apply_stream_commit(s);
+			commit_due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ferry_batch_ms);
+		}
 	}
-	record_copies(peer, list);
-	if ((new_ones || known_ones) && is_everything(conn, list))
+	(void) apply_stream_commit(s);
+	if (len == -2)
+		connection_lost(conn);
+	for (PGresult *res; (res = PQgetResult(conn)) != NULL; PQclear(res))
+	{
+		if (PQresultStatus(res) != PGRES_COMMAND_OK)
+			connection_lost(conn);
+	}
+	vector_copy(brought, &apply_stream_progress(s)->news->claims);
+	apply_stream_free(s);
+}
+
+/* did copying these bring all that the peer has? */
+static bool
+is_everything(PGconn *conn, List *copied)
+{
+	PGresult   *res = connection_query(conn, "SELECT cardinality(ferry._all_tables()) / 2", PGRES_TUPLES_OK);
+	bool		result = atoi(PQgetvalue(res, 0, 0)) == list_length(copied);
+
+	PQclear(res);
+	return result;
+}
+
+/* --- a sponsor's copy brings what the others wrote --- */
+
+/* the peers that are to be brought by this one's copy; NIL if that has been seen to, or was begun */
+static List *
+read_gathered(const char *sponsor, bool *wait)
+{
+	Oid			types[1] = {NAMEOID};
+	Datum		args[1] = {CStringGetDatum(sponsor)};
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *others = NIL;
+
+	*wait = false;
+	begin_here();
+	SPI_execute_with_args("SELECT p.name::pg_catalog.text, p.node_id::pg_catalog.text, p.slot_lsn::pg_catalog.text, "
+						  "(p.slot_lsn IS NULL AND coalesce(l.failures, 0) < 3 AND NOT p.is_paused)::pg_catalog.text "
+						  "FROM ferry.peer p LEFT JOIN ferry._links() l ON l.peer = p.name "
+						  "WHERE p.copy_via = $1 AND p.via_lsn IS DISTINCT FROM p.slot_lsn "
+						  "AND NOT EXISTS (SELECT FROM ferry.copied_table c WHERE c.peer = $1)",
+						  1, types, args, NULL, true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(cxt);
+		Gathered   *g = palloc(sizeof(Gathered));
+		char	   *is_coming = spi_text(i, 4, cxt);
+
+		g->name = spi_text(i, 1, cxt);
+		g->id = (uint32) strtoul(spi_text(i, 2, cxt), NULL, 10);
+		g->slot_lsn = spi_text(i, 3, cxt);
+		*wait |= is_coming && strcmp(is_coming, "true") == 0;
+		if (g->slot_lsn)
+			others = lappend(others, g);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	end_here(cxt);
+	return others;
+}
+
+static void
+record_gathered(const Gathered *g)
+{
+	Oid			types[2] = {NAMEOID, TEXTOID};
+	Datum		args[2] = {CStringGetDatum(g->name), CStringGetTextDatum(g->slot_lsn)};
+	MemoryContext cxt = CurrentMemoryContext;
+
+	begin_here();
+	SPI_execute_with_args("UPDATE ferry.peer SET via_lsn = $2::pg_catalog.pg_lsn WHERE name = $1",
+						  2, types, args, NULL, false, 0);
+	end_here(cxt);
+}
+
+static void
+gather(PGconn *conn, const char *sponsor)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GATHER_PATIENCE_MS);
+
+	for (;;)
+	{
+		bool		wait;
+		List	   *others = read_gathered(sponsor, &wait);
+		ListCell   *lc;
+
+		foreach(lc, others)
+		{
+			Gathered   *g = lfirst(lc);
+			PGresult   *res = connection_query(conn,
+											   psprintf("SELECT ferry._holds_until(%u, '%s')", g->id, g->slot_lsn),
+											   PGRES_TUPLES_OK);
+			bool		holds = PQntuples(res) == 1 && *PQgetvalue(res, 0, 0) == 't';
+
+			PQclear(res);
+			if (holds)
+				record_gathered(g);
+			else
+				wait = true;
+		}
+		if (!wait || GetCurrentTimestamp() >= end)
+			return;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, GATHER_ASK_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* the sponsor's copy is complete: the others' links are, too, or have to copy for themselves */
+static void
+release_others(const char *sponsor)
+{
+	Oid			types[1] = {NAMEOID};
+	Datum		args[1] = {CStringGetDatum(sponsor)};
+	MemoryContext cxt = CurrentMemoryContext;
+
+	begin_here();
+	SPI_execute_with_args("INSERT INTO ferry.copied_table (peer, relid) "
+						  "SELECT p.name, c.relid FROM ferry.peer p JOIN ferry.copied_table c ON c.peer = $1 "
+						  "WHERE p.copy_via = $1 AND p.via_lsn = p.slot_lsn ON CONFLICT DO NOTHING",
+						  1, types, args, NULL, false, 0);
+	SPI_execute_with_args("UPDATE ferry.peer SET copy_via = NULL, via_lsn = NULL WHERE copy_via = $1",
+						  1, types, args, NULL, false, 0);
+	if (SPI_processed > 0)
+		node_config_changed();
+	end_here(cxt);
+}
+
+void
+copy_due_tables(PGconn *conn, LinkShared *link, NodeId peer_id, bool careful, bool went_back)
+{
+	List	   *due = read_due(link->peer);
+	List	   *copied = NIL;
+	NodeVector	brought;
+	ListCell   *lc;
+
+	if (due != NIL)
+		gather(conn, link->peer);
+	foreach(lc, due)
+	{
+		DueTable   *t = lfirst(lc);
+		int64		rows = rows_there(conn, t);
+		NodeVector	also;
+
+		if (rows < 0)
+			continue;
+		show_table(link, t->relid, rows);
+		copy_table(conn, link, peer_id, careful, went_back, t, &also);
+		record_copy(link, t->relid);
+		show_table(link, InvalidOid, 0);
+		if (copied == NIL)
+			vector_copy(&brought, &also);
+		else
+			vector_limit(&brought, &also);
+		copied = lappend(copied, t);
+	}
+	if (copied != NIL && is_everything(conn, copied))
 	{
 		XLogFlush(XactLastCommitEnd);
 		holding_raise(&brought, true);
 	}
+	release_others(link->peer);
 }

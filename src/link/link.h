@@ -54,6 +54,11 @@ typedef struct LinkShared
 	TimestampTz next_retry;
 	TimestampTz error_at;
 	char		error[LINK_ERROR_BYTES];
+	Oid			copying;		/* the table that is being copied, or InvalidOid */
+	TimestampTz copying_since;
+	uint64		copied_rows;	/* of it */
+	uint64		copied_bytes;
+	uint64		copying_rows;	/* about how many the peer has; 0: unknown */
 	bool		careful;		/* next start retries row by row */
 	TimestampTz dropping_until; /* drop_peer is at work: start no worker before */
 	int64		clock_offset_us;	/* peer's clock minus ours */

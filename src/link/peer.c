@@ -33,6 +33,35 @@
 #define DROP_PATIENCE_MS 10000
 #define POLL_MS 10
 
+/* who was dropped, or goes on under another id, gets nothing from us and brings nothing to us */
+static void
+refuse_former_member(NodeId id, const char *name)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		args[1] = {Int64GetDatum(id)};
+	bool		is_former;
+	bool		has_successor = false;
+
+	SPI_connect();
+	SPI_execute_with_args("SELECT successor IS NOT NULL FROM ferry.member WHERE node_id = $1 AND is_dropped",
+						  1, types, args, NULL, true, 1);
+	is_former = SPI_processed == 1;
+	if (is_former)
+	{
+		bool		isnull;
+
+		has_successor = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	SPI_finish();
+	if (is_former)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 has_successor ?
+				 errmsg("node \"%s\" (%u) has been succeeded by a later incarnation of itself", name, id) :
+				 errmsg("node \"%s\" (%u) was dropped from the group", name, id),
+				 errhint("It can come back as a new node: DROP EXTENSION ferry, CREATE EXTENSION ferry, ferry.create_node and ferry.join there.")));
+}
+
 PG_FUNCTION_INFO_V1(ferry_hello);
 
 /* SQL: ferry._hello(protocol, node id, node name): what this node is, for a peer that connects */
@@ -52,6 +81,7 @@ ferry_hello(PG_FUNCTION_ARGS)
 				 errhint("Install the same version of ferry on both nodes.")));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	refuse_former_member((NodeId) PG_GETARG_INT64(1), NameStr(*PG_GETARG_NAME(2)));
 	values[0] = Int64GetDatum(node_id());
 	values[1] = CStringGetDatum(node_name());
 	values[2] = Int64GetDatum(GetCurrentTimestamp());
@@ -99,7 +129,10 @@ nap(void)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* end a link's worker and keep the supervisor from starting another while we are at it */
+/*
+ * End a link's worker and keep the supervisor from starting another while we are
+ * at it.  (It may be the worker itself that learns that it is not wanted.)
+ */
 static void
 stop_worker(const char *peer)
 {
@@ -114,7 +147,7 @@ stop_worker(const char *peer)
 		link->dropping_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DROP_PATIENCE_MS);
 		pid = link->pid;
 		SpinLockRelease(&link->mutex);
-		if (pid == 0)
+		if (pid == 0 || pid == MyProcPid)
 			return;
 		kill(pid, SIGTERM);
 		nap();
@@ -122,6 +155,16 @@ stop_worker(const char *peer)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("the worker of peer \"%s\" does not end", peer)));
+}
+
+PG_FUNCTION_INFO_V1(ferry_end_link);
+
+/* SQL: ferry._end_link(name): what the link has merged is committed, and no more comes */
+Datum
+ferry_end_link(PG_FUNCTION_ARGS)
+{
+	stop_worker(NameStr(*PG_GETARG_NAME(0)));
+	PG_RETURN_VOID();
 }
 
 PG_FUNCTION_INFO_V1(ferry_forget_peer);
@@ -217,7 +260,35 @@ ferry_wait_for_peers(PG_FUNCTION_ARGS)
 	}
 }
 
-#define LINKS_NATTS 23
+PG_FUNCTION_INFO_V1(ferry_wait_for_join);
+
+/* SQL: ferry.wait_for_join(timeout): until every link has copied what it has to, and streams */
+Datum
+ferry_wait_for_join(PG_FUNCTION_ARGS)
+{
+	TimestampTz end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+															  TimestampTzGetDatum(GetCurrentTimestamp()),
+															  PG_GETARG_DATUM(0)));
+
+	for (;;)
+	{
+		bool		done;
+
+		SPI_connect();
+		SPI_execute("SELECT 1 FROM ferry.peer p LEFT JOIN ferry._links() l ON l.peer = p.name "
+					"WHERE NOT p.is_paused AND (p.copy_via IS NOT NULL OR l.state IS DISTINCT FROM 'streaming') LIMIT 1",
+					false, 1);
+		done = SPI_processed == 0;
+		SPI_finish();
+		if (done)
+			PG_RETURN_BOOL(true);
+		if (GetCurrentTimestamp() >= end)
+			PG_RETURN_BOOL(false);
+		nap();
+	}
+}
+
+#define LINKS_NATTS 28
 
 PG_FUNCTION_INFO_V1(ferry_links);
 
@@ -266,6 +337,11 @@ ferry_links(PG_FUNCTION_ARGS)
 		PUT(Int64GetDatum(link.clock_offset_us), link.clock_at == 0);
 		PUT(Int64GetDatum(link.clock_rtt_us), link.clock_at == 0);
 		PUT(TimestampTzGetDatum(link.clock_at), link.clock_at == 0);
+		PUT(ObjectIdGetDatum(link.copying), !OidIsValid(link.copying));
+		PUT(TimestampTzGetDatum(link.copying_since), !OidIsValid(link.copying));
+		PUT(Int64GetDatum(link.copied_rows), !OidIsValid(link.copying));
+		PUT(Int64GetDatum(link.copied_bytes), !OidIsValid(link.copying));
+		PUT(Int64GetDatum(link.copying_rows), !OidIsValid(link.copying) || link.copying_rows == 0);
 		Assert(n == LINKS_NATTS);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}

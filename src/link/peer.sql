@@ -6,21 +6,34 @@ CREATE TABLE ferry.peer (
 	dsn			text NOT NULL,
 	forward		text NOT NULL CHECK (forward IN ('local', 'all')),
 	is_paused	boolean NOT NULL DEFAULT false,
+	by_hand		boolean NOT NULL DEFAULT true,
+	copy_via	name,
+	slot_lsn	pg_lsn,
+	via_lsn		pg_lsn,
 	created_at	timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE ferry.peer IS 'the nodes that this one pulls from; see the view ferry.peers';
+COMMENT ON COLUMN ferry.peer.by_hand IS 'made by ferry.add_peer; otherwise by the group, whose member this node is';
+COMMENT ON COLUMN ferry.peer.copy_via IS 'the peer whose copy will bring what this one wrote before slot_lsn; null: copy from itself';
+COMMENT ON COLUMN ferry.peer.slot_lsn IS 'where its slot for us begins';
+COMMENT ON COLUMN ferry.peer.via_lsn IS 'the slot_lsn of which copy_via held all when its copy began';
 SELECT pg_catalog.pg_extension_config_dump('ferry.peer', '');
 
 CREATE TABLE ferry.copied_table (
 	peer		name NOT NULL,
 	relid		regclass NOT NULL,
-	copied_at	timestamptz NOT NULL DEFAULT now(),
+	is_due		boolean NOT NULL DEFAULT false,
+	row_count	bigint,
+	byte_count	bigint,
+	started_at	timestamptz,
+	copied_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (peer, relid)
 );
 COMMENT ON TABLE ferry.copied_table IS 'tables of which a peer''s states were copied; the others are, as soon as both sides have them';
+COMMENT ON COLUMN ferry.copied_table.is_due IS 'a member has left: what the peer holds of its writes is still to be copied';
 
 CREATE VIEW ferry.peers AS
-	SELECT p.name, p.node_id, p.dsn, p.forward, p.is_paused, p.created_at FROM ferry.peer p;
+	SELECT p.name, p.node_id, p.dsn, p.forward, p.is_paused, p.by_hand, p.created_at FROM ferry.peer p;
 COMMENT ON VIEW ferry.peers IS 'the nodes that this one pulls from';
 
 CREATE FUNCTION ferry._hello(protocol int, caller_id bigint, caller name,
@@ -43,27 +56,6 @@ CREATE FUNCTION ferry._registered(names text[], OUT relid oid, OUT schema text, 
 	ORDER BY s.i;
 	END;
 COMMENT ON FUNCTION ferry._registered(text[]) IS 'internal: those of {schema, name, ...} that are under ferry here';
-
-CREATE FUNCTION ferry._known_tables(names text[]) RETURNS text[]
-	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
-	BEGIN ATOMIC
-	SELECT array_agg(x)
-	FROM ferry._registered(names) r
-		CROSS JOIN LATERAL unnest(ARRAY[r.schema, r.name]) AS v(x);
-	END;
-COMMENT ON FUNCTION ferry._known_tables(text[]) IS 'internal: those of {schema, name, ...} that are under ferry here, as such a list';
-
-CREATE FUNCTION ferry._new_tables(names text[], wanted boolean) RETURNS text[]
-	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
-	BEGIN ATOMIC
-	SELECT array_agg(x)
-	FROM ferry._registered(names) r
-		JOIN ferry.registered_table t ON t.relid = r.relid AND t.is_new = wanted
-		CROSS JOIN LATERAL unnest(ARRAY[r.schema, r.name]) AS v(x);
-	END;
-COMMENT ON FUNCTION ferry._new_tables(text[], boolean) IS 'internal: those of {schema, name, ...} that are new here, or are not';
 
 CREATE FUNCTION ferry._settle_new_tables() RETURNS SETOF regclass
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE
@@ -110,6 +102,12 @@ CREATE FUNCTION ferry._probe_peer(dsn text, OUT node_id bigint, OUT name name)
 COMMENT ON FUNCTION ferry._probe_peer(text) IS 'internal: connect to a node and ask who it is';
 REVOKE ALL ON FUNCTION ferry._probe_peer(text) FROM PUBLIC;
 
+CREATE FUNCTION ferry._end_link(name name) RETURNS void
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_end_link';
+COMMENT ON FUNCTION ferry._end_link(name) IS 'internal: wait until a link''s worker has ended, and let none start for a while';
+REVOKE ALL ON FUNCTION ferry._end_link(name) FROM PUBLIC;
+
 CREATE FUNCTION ferry._forget_peer(name name, node_id bigint, dsn text) RETURNS void
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_forget_peer';
@@ -136,12 +134,16 @@ BEGIN
 	IF EXISTS (SELECT FROM ferry.peer p WHERE p.node_id = probe.node_id) THEN
 		RAISE EXCEPTION 'node "%" is a peer already', probe.name USING ERRCODE = 'duplicate_object';
 	END IF;
-	IF EXISTS (SELECT FROM ferry.member m WHERE m.name = probe.name AND m.node_id <> probe.node_id) THEN
+	IF EXISTS (SELECT FROM ferry.member m WHERE m.name = probe.name AND m.node_id <> probe.node_id AND NOT m.is_dropped) THEN
 		RAISE EXCEPTION 'another node has the name "%" already', probe.name USING ERRCODE = 'duplicate_object',
 			HINT = 'Node names must be unique.';
 	END IF;
+	IF EXISTS (SELECT FROM ferry.member m WHERE m.node_id = probe.node_id AND m.is_dropped) THEN
+		RAISE EXCEPTION 'node "%" was dropped from the group', probe.name USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'It can come back as a new node: DROP EXTENSION ferry, CREATE EXTENSION ferry and ferry.create_node there.';
+	END IF;
 	INSERT INTO ferry.member (node_id, name, dsn) VALUES (probe.node_id, probe.name, add_peer.dsn)
-		ON CONFLICT (node_id) DO UPDATE SET dsn = excluded.dsn;
+		ON CONFLICT (node_id) DO NOTHING;
 	INSERT INTO ferry.peer (name, node_id, dsn, forward)
 		VALUES (add_peer.name, probe.node_id, add_peer.dsn, add_peer.forward);
 	PERFORM ferry._config_changed();
@@ -149,7 +151,7 @@ END $$;
 COMMENT ON FUNCTION ferry.add_peer(name, text, text) IS 'pull from a node: its own writes (forward local) or all that it holds (all)';
 REVOKE ALL ON FUNCTION ferry.add_peer(name, text, text) FROM PUBLIC;
 
-CREATE FUNCTION ferry.drop_peer(name name) RETURNS void
+CREATE FUNCTION ferry._remove_peer(name name) RETURNS void
 	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -157,13 +159,28 @@ AS $$
 DECLARE
 	p	ferry.peer;
 BEGIN
-	DELETE FROM ferry.peer WHERE peer.name = drop_peer.name RETURNING * INTO p;
+	DELETE FROM ferry.peer WHERE peer.name = _remove_peer.name RETURNING * INTO p;
 	IF NOT FOUND THEN
-		RAISE EXCEPTION 'peer "%" does not exist', drop_peer.name USING ERRCODE = 'undefined_object';
+		RAISE EXCEPTION 'peer "%" does not exist', _remove_peer.name USING ERRCODE = 'undefined_object';
 	END IF;
-	DELETE FROM ferry.copied_table WHERE peer = drop_peer.name;
+	DELETE FROM ferry.copied_table WHERE peer = _remove_peer.name;
 	PERFORM ferry._forget_peer(p.name, p.node_id, p.dsn);
 	PERFORM ferry._config_changed();
+END $$;
+COMMENT ON FUNCTION ferry._remove_peer(name) IS 'internal: end a link for good, here and at the peer';
+REVOKE ALL ON FUNCTION ferry._remove_peer(name) FROM PUBLIC;
+
+CREATE FUNCTION ferry.drop_peer(name name) RETURNS void
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF ferry._is_mesh_peer(drop_peer.name) THEN
+		RAISE EXCEPTION 'peer "%" is a member of the group that this node has joined', drop_peer.name
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Use ferry.pause_peer to stop pulling from it, ferry.drop_node if it leaves for good.';
+	END IF;
+	PERFORM ferry._remove_peer(drop_peer.name);
 END $$;
 COMMENT ON FUNCTION ferry.drop_peer(name) IS 'stop pulling from a node, and drop the slot that it keeps for us';
 REVOKE ALL ON FUNCTION ferry.drop_peer(name) FROM PUBLIC;
@@ -206,7 +223,8 @@ CREATE FUNCTION ferry._links(OUT peer name, OUT state text, OUT pid int,
 		OUT txns bigint, OUT "rows" bigint, OUT conflicts bigint, OUT quarantined bigint,
 		OUT txns_per_s float8, OUT rows_per_s float8, OUT failures int, OUT next_retry timestamptz,
 		OUT error text, OUT error_at timestamptz,
-		OUT clock_offset_us bigint, OUT clock_rtt_us bigint, OUT clock_at timestamptz)
+		OUT clock_offset_us bigint, OUT clock_rtt_us bigint, OUT clock_at timestamptz,
+		OUT copying oid, OUT copying_since timestamptz, OUT copied_rows bigint, OUT copied_bytes bigint, OUT copying_rows bigint)
 	RETURNS SETOF record
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_links';
@@ -222,7 +240,7 @@ DECLARE
 	rel		regclass;
 BEGIN
 	FOR name IN SELECT p.name FROM ferry.peer p LOOP
-		PERFORM ferry.drop_peer(name);
+		PERFORM ferry._remove_peer(name);
 	END LOOP;
 	FOR rel IN SELECT r.relid FROM ferry.registered_table r LOOP
 		PERFORM ferry.drop_table(rel);

@@ -20,6 +20,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "replication/origin.h"
+#include "utils/pg_lsn.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
@@ -100,11 +101,26 @@ forget_copies(const char *peer_name)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	SPI_execute_with_args("DELETE FROM ferry.copied_table WHERE peer = $1", 1, types, args, NULL, false, 0);
+	SPI_execute_with_args("UPDATE ferry.peer SET slot_lsn = NULL WHERE name = $1", 1, types, args, NULL, false, 0);
 	SPI_finish();
 	PopActiveSnapshot();
 	end = XactLastRecEnd;
 	CommitTransactionCommand();
 	XLogFlush(Max(end, XactLastCommitEnd));
+}
+
+/* where the slot begins: a copy that is to be complete must hold all before it */
+static void
+record_start(const char *peer_name, XLogRecPtr lsn)
+{
+	Oid			types[2] = {NAMEOID, LSNOID};
+	Datum		args[2] = {CStringGetDatum(peer_name), LSNGetDatum(lsn)};
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	SPI_execute_with_args("UPDATE ferry.peer SET slot_lsn = $2 WHERE name = $1", 2, types, args, NULL, false, 0);
+	SPI_finish();
+	PopActiveSnapshot();
 }
 
 XLogRecPtr
@@ -133,10 +149,11 @@ progress_begin(PGconn *conn, const char *peer_name, NodeId peer, bool *went_back
 		forget_copies(peer_name);
 		progress = create_slot(conn, slot);
 		StartTransactionCommand();
+		record_start(peer_name, progress);
 		replorigin_advance(origin, progress, InvalidXLogRecPtr, true, true);
 		end = XactLastRecEnd;
 		CommitTransactionCommand();
-		XLogFlush(end);
+		XLogFlush(Max(end, XactLastCommitEnd));
 	}
 	StartTransactionCommand();
 	compat_origin_session_setup(origin);

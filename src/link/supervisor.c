@@ -88,7 +88,8 @@ read_config(void)
 		foreach(lc, wanted)
 			((Wanted *) lfirst(lc))->listed = false;
 		SPI_connect();
-		SPI_execute("SELECT name, is_paused, node_id FROM ferry.peer", true, 0);
+		SPI_execute("SELECT ferry._follow_members()", false, 0);
+		SPI_execute("SELECT name, is_paused, node_id FROM ferry.peer", false, 0);
 		for (uint64 i = 0; i < SPI_processed; i++)
 		{
 			bool		isnull;
@@ -171,17 +172,41 @@ tend_link(Wanted *w)
 	return LOOK_EVERY_MS;
 }
 
+/* drop what is kept for former members; false if some of it is in use still */
+static bool
+clear_after_former(void)
+{
+	bool		isnull;
+	bool		done;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	SPI_execute("SELECT ferry._clear_after_former()", false, 1);
+	done = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+	return done;
+}
+
 /* take the configuration if it is another one than was seen; ends the process if this is no node */
 static void
 follow_config(uint32 *seen)
 {
+	static bool is_clear = true;
 	uint32		generation = pg_atomic_read_u32(&node_current()->config_generation);
 
-	if (generation == *seen)
-		return;
-	if (!read_config())
-		proc_exit(0);
-	*seen = generation;
+	if (generation != *seen)
+	{
+		if (!read_config())
+			proc_exit(0);
+		*seen = generation;
+		is_clear = false;
+	}
+	if (!is_clear)
+		is_clear = clear_after_former();
 }
 
 void

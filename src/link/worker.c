@@ -52,6 +52,7 @@
 #include "link/connection.h"
 #include "link/copy.h"
 #include "link/feedback.h"
+#include "link/greeting.h"
 #include "link/link.h"
 #include "link/progress.h"
 #include "node/node.h"
@@ -120,6 +121,7 @@ detach(int code, Datum arg)
 {
 	SpinLockAcquire(&me.link->mutex);
 	me.link->pid = 0;
+	me.link->copying = InvalidOid;
 	if (me.link->state != LINK_WAITING && me.link->state != LINK_HELD)
 		me.link->state = LINK_STOPPED;
 	SpinLockRelease(&me.link->mutex);
@@ -172,7 +174,8 @@ note_clock(TimestampTz sent, TimestampTz theirs, TimestampTz received)
 	me.clock_due = TimestampTzPlusMilliseconds(received, CLOCK_EVERY_MS);
 }
 
-static void
+/* false if the configuration has changed by what the peer told us: begin anew */
+static bool
 connect_to_peer(void)
 {
 	PeerHello	hello;
@@ -180,12 +183,17 @@ connect_to_peer(void)
 	set_state(LINK_CONNECTING);
 	me.conn = connection_open(me.dsn);
 	connection_hello(me.conn, &hello);
+	greeting_exchange(me.conn);
 	if (hello.id != me.peer_id)
+	{
+		if (greeting_has_succeeded(me.peer_id, hello.id))
+			return false;
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("peer \"%s\" is another node than before", me.peer),
 				 errdetail("Its node id was %u and is %u.", me.peer_id, hello.id),
 				 errhint("If that is intended, call ferry.drop_peer and ferry.add_peer.")));
+	}
 
 	/* nodes that are linked are one group: what identifies it there does so here */
 	StartTransactionCommand();
@@ -196,6 +204,7 @@ connect_to_peer(void)
 	MemoryContextSwitchTo(TopMemoryContext);
 
 	note_clock(hello.asked_at, hello.clock, hello.answered_at);
+	return true;
 }
 
 static void
@@ -442,7 +451,7 @@ must_restart(uint32 generation)
 		List	   *added = p->tables_added;
 
 		p->tables_added = NIL;
-		if (copy_due(me.peer) == NULL)
+		if (!copy_is_due(me.peer))
 		{
 			if (!copy_includes(me.peer, added))
 				claims_not_whole();
@@ -604,7 +613,6 @@ run(void)
 	uint32		generation;
 	bool		careful;
 	XLogRecPtr	start;
-	char	   *due;
 	bool		went_back;
 	bool		whole;
 	StreamNews *news;
@@ -617,16 +625,13 @@ run(void)
 	me.link->careful = false;
 	SpinLockRelease(&me.link->mutex);
 
-	connect_to_peer();
+	if (!connect_to_peer() || pg_atomic_read_u32(&node_current()->config_generation) != generation)
+		return;
 	start = progress_begin(me.conn, me.peer, me.peer_id, &went_back);
-	due = copy_due(me.peer);
-	if (due)
-	{
-		set_state(LINK_COPYING);
-		me.applying = true;
-		copy_tables(me.conn, me.peer, me.peer_id, careful, due, went_back);
-		me.applying = false;
-	}
+	set_state(LINK_COPYING);
+	me.applying = true;
+	copy_due_tables(me.conn, me.link, me.peer_id, careful, went_back);
+	me.applying = false;
 	whole = copy_is_whole(me.conn, me.peer);
 	news = stream_news_create(me.peer_id, CurrentMemoryContext);
 	claims_ask(me.conn, news);

@@ -27,8 +27,39 @@ COMMENT ON VIEW ferry.clock IS 'each peer''s clock minus ours, as last measured 
 
 CREATE VIEW ferry.nodes AS
 	SELECT m.name, m.node_id, n.node_id IS NOT NULL AS is_local, p.name IS NOT NULL AS is_peer,
-		   m.is_dropped, m.dsn, m.first_seen
+		   m.in_mesh, m.is_dropped, m.successor, m.dsn, m.first_seen
 	FROM ferry.member m
 		LEFT JOIN ferry.local_node n ON n.node_id = m.node_id
 		LEFT JOIN ferry.peer p ON p.node_id = m.node_id;
 COMMENT ON VIEW ferry.nodes IS 'the nodes that this one knows, itself included';
+
+CREATE VIEW ferry.progress AS
+	SELECT p.name AS peer, r.relid AS relation,
+		   CASE WHEN l.copying = r.relid THEN 'copying'
+				WHEN c.relid IS NOT NULL AND NOT c.is_due THEN 'done'
+				WHEN p.copy_via IS NOT NULL THEN 'by ' || p.copy_via
+				ELSE 'waiting' END AS state,
+		   CASE WHEN l.copying = r.relid THEN l.copied_rows ELSE c.row_count END AS rows,
+		   CASE WHEN l.copying = r.relid THEN l.copied_bytes ELSE c.byte_count END AS bytes,
+		   CASE WHEN l.copying = r.relid THEN l.copying_rows END AS rows_there,
+		   w.rows_per_second,
+		   CASE WHEN l.copying = r.relid AND w.rows_per_second > 0 AND l.copying_rows >= l.copied_rows
+				THEN make_interval(secs => (l.copying_rows - l.copied_rows) / w.rows_per_second) END AS time_left,
+		   CASE WHEN l.copying = r.relid THEN l.copying_since ELSE c.started_at END AS started_at,
+		   CASE WHEN l.copying IS DISTINCT FROM r.relid AND NOT c.is_due THEN c.copied_at END AS done_at
+	FROM ferry.peer p CROSS JOIN ferry.registered_table r
+		LEFT JOIN ferry.copied_table c ON c.peer = p.name AND c.relid = r.relid
+		LEFT JOIN ferry._links() l ON l.peer = p.name
+		CROSS JOIN LATERAL (SELECT CASE WHEN l.copying = r.relid
+				THEN l.copied_rows / greatest(extract(epoch FROM clock_timestamp() - l.copying_since), 0.001)
+				ELSE c.row_count / greatest(extract(epoch FROM c.copied_at - c.started_at), 0.001) END::float8) AS w(rows_per_second);
+COMMENT ON VIEW ferry.progress IS 'how far copies from peers are, by table';
+COMMENT ON COLUMN ferry.progress.state IS 'waiting, copying, done; or "by" the peer whose copy brings this one''s rows too';
+COMMENT ON COLUMN ferry.progress.rows_there IS 'about how many rows the peer has, as its statistics say';
+COMMENT ON COLUMN ferry.progress.time_left IS 'at the rate so far; rows that need not be sent are not foreseen';
+
+CREATE FUNCTION ferry.wait_for_join(timeout interval) RETURNS boolean
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'ferry_wait_for_join';
+COMMENT ON FUNCTION ferry.wait_for_join(interval) IS 'wait until every link has copied what it has to, and streams; false if the time is over before';

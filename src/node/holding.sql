@@ -21,22 +21,13 @@ CREATE FUNCTION ferry.wait_for(token text, timeout interval) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'ferry_wait_for';
 COMMENT ON FUNCTION ferry.wait_for(text, interval) IS 'wait until what was committed where the token was taken can be read here; false if it takes longer than the timeout';
 
-/* sticky: a node that was dropped stays dropped; a name or dsn that is known stays */
+/* that a known member has left, and why, is told when links greet; a stream tells of those who are new */
 CREATE FUNCTION ferry._learn_member(id bigint, name name, dsn text, dropped boolean) RETURNS void
 	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	UPDATE ferry.member m
-	SET is_dropped = m.is_dropped OR dropped, dsn = coalesce(m.dsn, nullif(_learn_member.dsn, ''))
-	WHERE m.node_id = id
-	  AND (dropped AND NOT m.is_dropped OR m.dsn IS NULL AND _learn_member.dsn <> '');
-	/* who cannot be known by his name, since another one is, must be known all the same */
-	INSERT INTO ferry.member (node_id, name, dsn, is_dropped)
-		SELECT id, CASE WHEN EXISTS (SELECT FROM ferry.member m WHERE m.name = _learn_member.name)
-						THEN left(_learn_member.name::text, 50) || '_' || id ELSE _learn_member.name END,
-			   nullif(_learn_member.dsn, ''), dropped
-		WHERE NOT EXISTS (SELECT FROM ferry.member m WHERE m.node_id = id)
+	INSERT INTO ferry.member (node_id, name, dsn, is_dropped) VALUES (id, name, nullif(dsn, ''), dropped)
 		ON CONFLICT DO NOTHING;
 END $$;
 COMMENT ON FUNCTION ferry._learn_member(bigint, name, text, boolean) IS 'internal: a node that a peer has told of';

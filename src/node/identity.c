@@ -122,7 +122,8 @@ ferry_create_node(PG_FUNCTION_ARGS)
 	SPI_execute_with_args("INSERT INTO ferry.local_node (node_id, name, dsn, groups) "
 						  "VALUES ($1, $2, $3, ARRAY[$4])",
 						  4, types, args, NULL, false, 0);
-	SPI_execute_with_args("INSERT INTO ferry.member (node_id, name, dsn) VALUES ($1, $2, $3)",
+	SPI_execute_with_args("INSERT INTO ferry.member (node_id, name, dsn, dsn_at) "
+						  "VALUES ($1, $2, $3, pg_catalog.clock_timestamp())",
 						  3, types, args, NULL, false, 0);
 	SPI_finish();
 	node_set_label("node");

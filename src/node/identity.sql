@@ -13,16 +13,6 @@ COMMENT ON TABLE ferry.local_node IS 'this database as a node: one row';
 COMMENT ON COLUMN ferry.local_node.groups IS 'the group of nodes that this one belongs to, by every id that it has or had before groups were joined; sorted';
 SELECT pg_catalog.pg_extension_config_dump('ferry.local_node', '');
 
-CREATE TABLE ferry.member (
-	node_id		bigint PRIMARY KEY,
-	name		name NOT NULL UNIQUE,
-	dsn			text,
-	is_dropped	boolean NOT NULL DEFAULT false,
-	first_seen	timestamptz NOT NULL DEFAULT now()
-);
-COMMENT ON TABLE ferry.member IS 'every node that this one knows, itself included';
-SELECT pg_catalog.pg_extension_config_dump('ferry.member', '');
-
 CREATE FUNCTION ferry.create_node(name name, dsn text, group_id uuid DEFAULT gen_random_uuid()) RETURNS bigint
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_create_node';

@@ -103,7 +103,7 @@ is(sql($b, 'SELECT count(*) FROM ferry.changes()'), sql($b, 'SELECT count(*) + 1
 sql($c, "SELECT ferry.resume_peer('b')");
 is(waits($c, $token, '60 s'), 't', 'a link whose slot was dropped catches up');
 is(sql($c, 'SELECT * FROM t ORDER BY id'), sql($b, 'SELECT * FROM t ORDER BY id'), 'with nothing missed');
-like(slurp_file($b->logfile), qr/_delta_frames\('\{public,t\}', '\d+:\d+,/, 'by a delta since what it held');
+like(slurp_file($b->logfile), qr/_delta_frames\(.*, '\d+:\d+,/, 'by a delta since what it held');
 
 # another transport: the states since a token, merged
 is(sql($b, "SELECT count(*) FROM ferry.changes('1:1')"), sql($b, 'SELECT count(*) FROM ferry.changes()'), 'a token of others includes nothing');

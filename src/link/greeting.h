@@ -1,0 +1,23 @@
+/*
+ * greeting.h
+ *		What two nodes tell each other when one connects: whom they know.
+ */
+#ifndef FERRY_LINK_GREETING_H
+#define FERRY_LINK_GREETING_H
+
+#include "postgres.h"
+
+#include "core/version.h"
+#include "libpq-fe.h"
+
+/*
+ * Tell the peer of the members that we know and learn of those that it knows.
+ * Runs transactions of its own.  If there was news, the node's configuration
+ * has changed when it returns.
+ */
+extern void greeting_exchange(PGconn *conn);
+
+/* does a node go on under another id, as far as we know?  In no transaction. */
+extern bool greeting_has_succeeded(NodeId former, NodeId successor);
+
+#endif							/* FERRY_LINK_GREETING_H */

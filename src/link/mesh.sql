@@ -1,0 +1,172 @@
+/* --- what follows from who is a member --- */
+
+CREATE FUNCTION ferry._is_mesh_peer(peer name) RETURNS boolean
+	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	SELECT count(*) = 2
+	FROM ferry.member m
+	WHERE m.in_mesh AND NOT m.is_dropped
+		AND m.node_id IN ((SELECT n.node_id FROM ferry.local_node n), (SELECT p.node_id FROM ferry.peer p WHERE p.name = _is_mesh_peer.peer));
+	END;
+COMMENT ON FUNCTION ferry._is_mesh_peer(name) IS 'internal: is the link to this peer one that the group wants?';
+REVOKE ALL ON FUNCTION ferry._is_mesh_peer(name) FROM PUBLIC;
+
+/*
+ * A member has left, or goes on under another id.  When this returns, nothing
+ * comes from it any more; so whoever asks us from then on for what we hold of its
+ * writes gets all that we shall ever have.  The same holds for those whom we ask:
+ * a link greets before it copies, and the greeting brings this news.
+ */
+CREATE FUNCTION ferry._member_has_left(node_id bigint) RETURNS void
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	p			ferry.peer;
+	dropped		boolean := (SELECT m.successor IS NULL FROM ferry.member m WHERE m.node_id = _member_has_left.node_id);
+	is_me		boolean := (SELECT n.node_id = _member_has_left.node_id FROM ferry.local_node n);
+BEGIN
+	FOR p IN SELECT * FROM ferry.peer p WHERE p.node_id = _member_has_left.node_id OR (is_me AND dropped) LOOP
+		IF dropped THEN
+			DELETE FROM ferry.peer WHERE name = p.name;
+			DELETE FROM ferry.copied_table WHERE peer = p.name;
+			UPDATE ferry.peer SET copy_via = NULL WHERE copy_via = p.name;
+			PERFORM ferry._end_link(p.name);
+		ELSE
+			PERFORM pg_terminate_backend(l.pid, 10000) FROM ferry._links() l WHERE l.peer = p.name AND l.pid <> pg_backend_pid();
+		END IF;
+	END LOOP;
+	UPDATE ferry.copied_table SET is_due = true;
+	PERFORM ferry._config_changed();
+END $$;
+COMMENT ON FUNCTION ferry._member_has_left(bigint) IS 'internal: end the links to a member that has left, and ask the others for what they hold of it';
+REVOKE ALL ON FUNCTION ferry._member_has_left(bigint) FROM PUBLIC;
+
+/* what is kept for those who will never fetch it; false if some of it is still in use */
+CREATE FUNCTION ferry._clear_after_former() RETURNS boolean
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	r		record;
+	done	boolean := true;
+BEGIN
+	FOR r IN SELECT s.slot_name, s.active_pid FROM pg_replication_slots s
+			 WHERE s.database = current_database() AND s.plugin = 'ferry'
+				 AND EXISTS (SELECT FROM ferry.member m WHERE m.is_dropped
+							 AND lpad(to_hex(m.node_id), 8, '0') IN (split_part(s.slot_name, '_', 2), split_part(s.slot_name, '_', 3))) LOOP
+		BEGIN
+			PERFORM pg_terminate_backend(r.active_pid) WHERE r.active_pid IS NOT NULL;
+			PERFORM pg_drop_replication_slot(r.slot_name);
+			RAISE LOG 'replication slot "%" of a former member was dropped', r.slot_name;
+		EXCEPTION WHEN object_in_use THEN
+			done := false;
+		END;
+	END LOOP;
+	FOR r IN SELECT o.roname FROM pg_replication_origin o, ferry.member m
+			 WHERE m.is_dropped AND NOT EXISTS (SELECT FROM ferry.peer p WHERE p.node_id = m.node_id)
+				 AND o.roname IN (SELECT format('ferry_%s_%s', lpad(to_hex(l.node_id), 8, '0'), lpad(to_hex(m.node_id), 8, '0')) FROM ferry.local_node l) LOOP
+		BEGIN
+			PERFORM pg_replication_origin_drop(r.roname);
+		EXCEPTION WHEN object_in_use THEN
+			done := false;
+		END;
+	END LOOP;
+	RETURN done;
+END $$;
+COMMENT ON FUNCTION ferry._clear_after_former() IS 'internal: drop slots and origins of former members; false if it must be tried again';
+REVOKE ALL ON FUNCTION ferry._clear_after_former() FROM PUBLIC;
+
+/* called by the supervisor whenever the configuration has changed */
+CREATE FUNCTION ferry._follow_members() RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	me	ferry.member;
+	m	ferry.member;
+BEGIN
+	SELECT o.* INTO me FROM ferry.member o JOIN ferry.local_node n ON n.node_id = o.node_id;
+	/* who goes on under another id keeps its link; slot, origin and copies are made anew */
+	FOR m IN SELECT o.* FROM ferry.member o JOIN ferry.peer p ON p.node_id = o.node_id WHERE o.successor IS NOT NULL LOOP
+		IF EXISTS (SELECT FROM ferry.peer p WHERE p.node_id = m.successor) THEN
+			DELETE FROM ferry.copied_table c USING ferry.peer p WHERE p.node_id = m.node_id AND c.peer = p.name;
+			DELETE FROM ferry.peer p WHERE p.node_id = m.node_id;
+		ELSE
+			UPDATE ferry.peer p SET node_id = m.successor, slot_lsn = NULL, via_lsn = NULL, copy_via = NULL WHERE p.node_id = m.node_id;
+		END IF;
+	END LOOP;
+	IF NOT me.in_mesh OR me.is_dropped THEN
+		RETURN;
+	END IF;
+	UPDATE ferry.peer p SET dsn = o.dsn FROM ferry.member o
+		WHERE o.node_id = p.node_id AND NOT p.by_hand AND o.dsn <> p.dsn;
+	IF FOUND THEN
+		PERFORM ferry._config_changed();
+	END IF;
+	FOR m IN SELECT * FROM ferry.member o
+			 WHERE o.in_mesh AND NOT o.is_dropped AND o.dsn IS NOT NULL AND o.node_id <> me.node_id
+				 AND NOT EXISTS (SELECT FROM ferry.peer p WHERE p.node_id = o.node_id) LOOP
+		INSERT INTO ferry.peer (name, node_id, dsn, forward, by_hand)
+			VALUES (CASE WHEN EXISTS (SELECT FROM ferry.peer p WHERE p.name = m.name)
+						THEN format('%s_%s', left(m.name, 50), m.node_id) ELSE m.name END,
+					m.node_id, m.dsn, 'local', false);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION ferry._follow_members() IS 'internal: make the peers that the group wants';
+REVOKE ALL ON FUNCTION ferry._follow_members() FROM PUBLIC;
+
+CREATE FUNCTION ferry._greet(members jsonb) RETURNS jsonb
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM ferry._merge_members(members);
+	RETURN ferry._members();
+END $$;
+COMMENT ON FUNCTION ferry._greet(jsonb) IS 'internal: a peer tells us of the members that it knows; returns those that we know';
+REVOKE ALL ON FUNCTION ferry._greet(jsonb) FROM PUBLIC;
+
+/* do we hold all that this peer of ours had written before its WAL location? */
+CREATE FUNCTION ferry._holds_until(node_id bigint, lsn pg_lsn) RETURNS boolean
+	LANGUAGE sql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	SELECT coalesce(bool_or(l.applied_lsn >= _holds_until.lsn), false)
+	FROM ferry.peer p JOIN ferry._links() l ON l.peer = p.name
+	WHERE p.node_id = _holds_until.node_id AND l.state = 'streaming';
+	END;
+COMMENT ON FUNCTION ferry._holds_until(bigint, pg_lsn) IS 'internal: do we hold all that a peer had written before its WAL location?';
+REVOKE ALL ON FUNCTION ferry._holds_until(bigint, pg_lsn) FROM PUBLIC;
+
+CREATE FUNCTION ferry._table_size(schema text, name text, OUT row_count bigint, OUT byte_count bigint)
+	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	SELECT sum(greatest(c.reltuples, 0))::bigint, sum(pg_table_size(c.oid))::bigint
+	FROM ferry._registered(ARRAY[_table_size.schema, _table_size.name]) r
+		CROSS JOIN LATERAL (SELECT t.relid FROM pg_partition_tree(r.relid) t WHERE t.isleaf UNION SELECT r.relid) AS part(relid)
+		JOIN pg_class c ON c.oid = part.relid;
+	END;
+COMMENT ON FUNCTION ferry._table_size(text, text) IS 'internal: about how large a table is, for whoever copies it';
+
+CREATE FUNCTION ferry._ask_peer(dsn text, question text) RETURNS text
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_ask_peer';
+COMMENT ON FUNCTION ferry._ask_peer(text, text) IS 'internal: connect to a node and have it answer a query of one value';
+REVOKE ALL ON FUNCTION ferry._ask_peer(text, text) FROM PUBLIC;
+
+/* a table is there with all that belongs to it, as pg_dump brings it: put it on the list */
+CREATE FUNCTION ferry._adopt_table(rel regclass, merge text, on_delete text) RETURNS void
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	INSERT INTO ferry.registered_table (relid, tombstones, merge, on_delete)
+		VALUES (rel, ferry._create_tombstones(rel), left(merge, 1)::"char", left(on_delete, 1)::"char");
+	PERFORM ferry._config_changed();
+END $$;
+COMMENT ON FUNCTION ferry._adopt_table(regclass, text, text) IS 'internal: register a table that has its column and triggers already';
+REVOKE ALL ON FUNCTION ferry._adopt_table(regclass, text, text) FROM PUBLIC;
