@@ -75,9 +75,11 @@ stamp_updated_row(ExprState *state, ExprContext *econtext, bool *isnull)
 	TupleTableSlot *old = econtext->ecxt_scantuple;
 	TupleTableSlot *new = state->resultslot;
 	Datum		result = inner->evalfunc(inner, econtext, isnull);
+	FerryTable *table = table_lookup_required(p->relid);
 
-	slot_getsomeattrs(old, p->last_attno);
-	(void) stamp_update_of(table_lookup_required(p->relid), new->tts_tupleDescriptor, p->columns, p->ncolumns,
+	/* strategies look at the whole row; they may have been set since the statement began */
+	slot_getsomeattrs(old, state_plain_birth(table) ? p->last_attno : table->natts);
+	(void) stamp_update_of(table, new->tts_tupleDescriptor, p->columns, p->ncolumns,
 						   old->tts_values, old->tts_isnull, new->tts_values, new->tts_isnull);
 	return result;
 }
@@ -192,9 +194,6 @@ take_update(ModifyTableState *state, ResultRelInfo *rel, int which, const FerryT
 		p->columns[c] = columns[c];
 		p->last_attno = Max(p->last_attno, table->plain_attnos[columns[c]]);
 	}
-	/* strategies look at the whole row */
-	if (!state_plain_birth(table))
-		p->last_attno = table->natts;
 	rel->ri_projectNew = &p->projection;
 	rel->ri_projectNewInfoValid = true;
 	rel->ri_TrigDesc->trig_update_before_row = false;

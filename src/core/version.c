@@ -124,6 +124,21 @@ version_same_parts(const Version *a, const Version *b, uint16_t col)
 }
 
 bool
+version_parts_precede(const Version *v, Hlc hlc)
+{
+	for (int p = 0; p < v->nparts; p++)
+	{
+		if (v->parts[p].since.hlc > hlc)
+			return false;
+		for (uint32_t i = 0; i < v->parts[p].nparts; i++)
+			for (uint32_t d = 0; d < v->parts[p].parts[i].ndots; d++)
+				if (v->parts[p].parts[i].dots[d].hlc > hlc)
+					return false;
+	}
+	return true;
+}
+
+bool
 version_has_contribution(const Version *v, NodeId node)
 {
 	for (int p = 0; p < v->nparts; p++)

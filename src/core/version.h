@@ -94,6 +94,9 @@ extern void version_put_parts(Version *v, const ColumnParts *parts);
 /* are a column's parts the same in both? */
 extern bool version_same_parts(const Version *a, const Version *b, uint16_t col);
 
+/* is no dot in the parts later than hlc?  What encoding takes for granted. */
+extern bool version_parts_precede(const Version *v, Hlc hlc);
+
 /* may node have contributed to a counter, or added an element?  Its entry in vv must stay then. */
 extern bool version_has_contribution(const Version *v, NodeId node);
 

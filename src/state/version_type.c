@@ -13,6 +13,8 @@
  *			columns (by column id) that an older dot wrote
  *		... live{813234567890000000@77,...}
  *			dots that keep the row alive, where not just the last one
+ *		... parts{4:c(77=80)}
+ *			what columns that merge by a strategy keep (state/parts_text.c)
  *
  * The binary form is the stored one (core/version.c), which is canonical: equal
  * versions are equal bytes, on every node.
@@ -28,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "state/parts_text.h"
 #include "state/state.h"
 
 Datum
@@ -61,8 +64,8 @@ state_version_read(Datum d, Version *v)
 
 /* --- text --- */
 
-static void
-append_dot(StringInfo s, Dot d)
+void
+version_append_dot(StringInfo s, Dot d)
 {
 	appendStringInfo(s, UINT64_FORMAT "@%u", d.hlc, d.node);
 }
@@ -77,7 +80,7 @@ ferry_version_out(PG_FUNCTION_ARGS)
 
 	state_version_read(PG_GETARG_DATUM(0), &v);
 	initStringInfo(&s);
-	append_dot(&s, v.last);
+	version_append_dot(&s, v.last);
 	if (v.nvv > 1)
 	{
 		appendStringInfoString(&s, " vv{");
@@ -96,7 +99,7 @@ ferry_version_out(PG_FUNCTION_ARGS)
 		for (int c = 0; c < v.ncols; c++)
 		{
 			appendStringInfo(&s, "%s%u:", c > 0 ? "," : "", v.cols[c].col);
-			append_dot(&s, v.cols[c].dot);
+			version_append_dot(&s, v.cols[c].dot);
 		}
 		appendStringInfoChar(&s, '}');
 	}
@@ -107,16 +110,22 @@ ferry_version_out(PG_FUNCTION_ARGS)
 		{
 			if (i > 0)
 				appendStringInfoChar(&s, ',');
-			append_dot(&s, v.live[i]);
+			version_append_dot(&s, v.live[i]);
 		}
+		appendStringInfoChar(&s, '}');
+	}
+	if (v.nparts > 0)
+	{
+		appendStringInfoString(&s, " parts{");
+		parts_append_text(&s, &v);
 		appendStringInfoChar(&s, '}');
 	}
 	PG_RETURN_CSTRING(s.data);
 }
 
 /* a number up to max at *p; false if there is none */
-static bool
-parse_number(const char **p, uint64 max, uint64 *out)
+bool
+version_parse_number(const char **p, uint64 max, uint64 *out)
 {
 	uint64		v = 0;
 	const char *start = *p;
@@ -134,8 +143,8 @@ parse_number(const char **p, uint64 max, uint64 *out)
 	return *p > start;
 }
 
-static bool
-parse_char(const char **p, char c)
+bool
+version_parse_char(const char **p, char c)
 {
 	if (**p != c)
 		return false;
@@ -143,14 +152,14 @@ parse_char(const char **p, char c)
 	return true;
 }
 
-static bool
-parse_dot(const char **p, Dot *d)
+bool
+version_parse_dot(const char **p, Dot *d)
 {
 	uint64		hlc,
 				node;
 
-	if (!parse_number(p, PG_UINT64_MAX, &hlc) || !parse_char(p, '@') ||
-		!parse_number(p, PG_UINT32_MAX, &node))
+	if (!version_parse_number(p, PG_UINT64_MAX, &hlc) || !version_parse_char(p, '@') ||
+		!version_parse_number(p, PG_UINT32_MAX, &node))
 		return false;
 	d->hlc = hlc;
 	d->node = (NodeId) node;
@@ -177,8 +186,8 @@ parse_vv(const char **p, Version *v)
 					hlc;
 		int			at = v->nvv;
 
-		if (v->nvv >= VERSION_MAX_WRITERS || !parse_number(p, PG_UINT32_MAX, &node) ||
-			!parse_char(p, ':') || !parse_number(p, PG_UINT64_MAX, &hlc))
+		if (v->nvv >= VERSION_MAX_WRITERS || !version_parse_number(p, PG_UINT32_MAX, &node) ||
+			!version_parse_char(p, ':') || !version_parse_number(p, PG_UINT64_MAX, &hlc))
 			return false;
 		v->vv = repalloc(v->vv, sizeof(Dot) * (v->nvv + 1));
 		while (at > 0 && v->vv[at - 1].node > node)
@@ -189,8 +198,8 @@ parse_vv(const char **p, Version *v)
 		v->vv[at].node = (NodeId) node;
 		v->vv[at].hlc = hlc;
 		v->nvv++;
-	} while (parse_char(p, ','));
-	return parse_char(p, '}');
+	} while (version_parse_char(p, ','));
+	return version_parse_char(p, '}');
 }
 
 static bool
@@ -201,12 +210,12 @@ parse_cols(const char **p, Version *v)
 	{
 		uint64		col;
 
-		if (v->ncols >= VERSION_MAX_COLUMNS || !parse_number(p, VERSION_MAX_COLUMNS, &col) ||
-			!parse_char(p, ':') || !parse_dot(p, &v->cols[v->ncols].dot))
+		if (v->ncols >= VERSION_MAX_COLUMNS || !version_parse_number(p, VERSION_MAX_COLUMNS, &col) ||
+			!version_parse_char(p, ':') || !version_parse_dot(p, &v->cols[v->ncols].dot))
 			return false;
 		v->cols[v->ncols++].col = (uint16_t) col;
-	} while (parse_char(p, ','));
-	return parse_char(p, '}');
+	} while (version_parse_char(p, ','));
+	return version_parse_char(p, '}');
 }
 
 static bool
@@ -215,11 +224,11 @@ parse_live(const char **p, Version *v)
 	v->live = palloc(sizeof(Dot) * VERSION_MAX_LIVE);
 	do
 	{
-		if (v->nlive >= VERSION_MAX_LIVE || !parse_dot(p, &v->live[v->nlive]))
+		if (v->nlive >= VERSION_MAX_LIVE || !version_parse_dot(p, &v->live[v->nlive]))
 			return false;
 		v->nlive++;
-	} while (parse_char(p, ','));
-	return parse_char(p, '}');
+	} while (version_parse_char(p, ','));
+	return version_parse_char(p, '}');
 }
 
 static bool
@@ -227,7 +236,7 @@ parse_version(const char *p, Version *v)
 {
 	Dot			last;
 
-	if (!parse_dot(&p, &last))
+	if (!version_parse_dot(&p, &last))
 		return false;
 	version_init(v, last);
 	if (parse_section(&p, " vv{") && !parse_vv(&p, v))
@@ -235,6 +244,8 @@ parse_version(const char *p, Version *v)
 	if (parse_section(&p, " cols{") && !parse_cols(&p, v))
 		return false;
 	if (parse_section(&p, " live{") && !parse_live(&p, v))
+		return false;
+	if (parse_section(&p, " parts{") && !parts_parse_text(&p, v))
 		return false;
 	return *p == '\0';
 }
@@ -269,6 +280,8 @@ ferry_version_in(PG_FUNCTION_ARGS)
 	for (int i = 0; !error && i < v.nlive; i++)
 		if (dot_compare(v.live[i], v.last) > 0)
 			error = "live dots are not in order";
+	if (!error && !version_parts_precede(&v, v.last.hlc))
+		error = "a dot of a part is later than the last";
 	result = error ? (Datum) 0 : state_version_datum(&v);
 	if (!error)
 	{
@@ -409,7 +422,7 @@ ferry_version_dot(PG_FUNCTION_ARGS)
 
 	state_version_read(PG_GETARG_DATUM(0), &v);
 	initStringInfo(&s);
-	append_dot(&s, v.last);
+	version_append_dot(&s, v.last);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(s.data, s.len));
 }
 
