@@ -194,7 +194,7 @@ give_dot(PartItem *item, const Dot *d)
 
 int
 items_write(ColumnKind kind, const PartItem *old, int nold, const PartItem *fresh, int nfresh,
-			const Dot *d, PartItem *out)
+			bool birth, const Dot *d, PartItem *out)
 {
 	int			i = 0;
 	int			j = 0;
@@ -210,7 +210,7 @@ items_write(ColumnKind kind, const PartItem *old, int nold, const PartItem *fres
 		{
 			out[n] = *is;
 			out[n].removed = false;
-			if (was && !was->removed &&
+			if (was && !birth && !was->removed &&
 				(kind == KIND_SET ||
 				 compare_bytes(was->value, was->value_len, is->value, is->value_len) == 0))
 			{

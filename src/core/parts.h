@@ -107,9 +107,13 @@ extern int	items_merge(ColumnKind kind,
 						const PartItem *l, int nl, const struct Version *lv,
 						const PartItem *r, int nr, const struct Version *rv, PartItem *out);
 
-/* a local write at d of a set or map: fresh (its dots are ignored) replaces old; room as above */
+/*
+ * A local write at d of a set or map: fresh (its dots are ignored) replaces old;
+ * room as above.  What is in both is left alone, unless the row is born again:
+ * then all that it has was written now.
+ */
 extern int	items_write(ColumnKind kind, const PartItem *old, int nold, const PartItem *fresh, int nfresh,
-						const struct Dot *d, PartItem *out);
+						bool birth, const struct Dot *d, PartItem *out);
 
 /* merge a counter's shares (all of them, sorted by node): each from who has seen more of the node */
 extern int	shares_merge(const Part *l, int nl, const struct Version *lv,

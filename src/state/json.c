@@ -6,11 +6,12 @@
  *		{"alive": true, "key": {...}, "row": {...},
  *		 "last": ["<hlc>", "<node id>"], "vv": {"<node id>": "<hlc>", ...},
  *		 "columns": {"<name>": ["<hlc>", "<node id>"], ...},
- *		 "live": [["<hlc>", "<node id>"], ...]}
+ *		 "live": [["<hlc>", "<node id>"], ...],
+ *		 "strategies": {...}}
  *
  * "columns" holds those that an older dot than the last wrote, "live" the dots
  * that keep a row alive where they are not just the last one; both are left out
- * when empty.  Numbers that need more than 53 bits are strings.
+ * when empty, as is "strategies" (json_strategies.c).  Numbers that need more than 53 bits are strings.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,7 +27,7 @@
 #include "utils/numeric.h"
 #include "utils/rel.h"
 
-#include "state/state.h"
+#include "state/json_private.h"
 
 /* digits that a double keeps */
 #define SAFE_DIGITS 15
@@ -42,16 +43,16 @@ state_json_string(const char *s)
 	return v;
 }
 
-static void
-push_key(JsonbParseState **ps, const char *name)
+void
+json_push_key(JsonbParseState **ps, const char *name)
 {
 	JsonbValue	key = state_json_string(name);
 
 	pushJsonbValue(ps, WJB_KEY, &key);
 }
 
-static void
-push_string(JsonbParseState **ps, JsonbIteratorToken token, const char *s)
+void
+json_push_string(JsonbParseState **ps, JsonbIteratorToken token, const char *s)
 {
 	JsonbValue	v = state_json_string(s);
 
@@ -64,12 +65,12 @@ hlc_text(Hlc hlc)
 	return psprintf(UINT64_FORMAT, hlc);
 }
 
-static void
-push_dot(JsonbParseState **ps, Dot d)
+void
+json_push_dot(JsonbParseState **ps, Dot d)
 {
 	pushJsonbValue(ps, WJB_BEGIN_ARRAY, NULL);
-	push_string(ps, WJB_ELEM, hlc_text(d.hlc));
-	push_string(ps, WJB_ELEM, psprintf("%u", d.node));
+	json_push_string(ps, WJB_ELEM, hlc_text(d.hlc));
+	json_push_string(ps, WJB_ELEM, psprintf("%u", d.node));
 	pushJsonbValue(ps, WJB_END_ARRAY, NULL);
 }
 
@@ -127,7 +128,7 @@ push_columns(JsonbParseState **ps, Relation rel, const RowState *s, const AttrNu
 			(v = getKeyJsonValueFromContainer(&row->root, name, strlen(name), &buf)) == NULL)
 			continue;
 		protect_number(v, attr->atttypid);
-		push_key(ps, name);
+		json_push_key(ps, name);
 		pushJsonbValue(ps, WJB_VALUE, v);
 	}
 	return pushJsonbValue(ps, WJB_END_OBJECT, NULL);
@@ -162,27 +163,27 @@ state_to_jsonb(const FerryTable *table, Relation rel, const RowState *s)
 	const Version *v = &s->version;
 
 	pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
-	push_key(&ps, "alive");
+	json_push_key(&ps, "alive");
 	flag.type = jbvBool;
 	flag.val.boolean = s->alive;
 	pushJsonbValue(&ps, WJB_VALUE, &flag);
-	push_key(&ps, "key");
+	json_push_key(&ps, "key");
 	push_columns(&ps, rel, s, table->key_attnos, table->nkeys);
-	push_key(&ps, "row");
+	json_push_key(&ps, "row");
 	push_columns(&ps, rel, s, table->plain_attnos, table->nplain);
-	push_key(&ps, "last");
-	push_dot(&ps, v->last);
-	push_key(&ps, "vv");
+	json_push_key(&ps, "last");
+	json_push_dot(&ps, v->last);
+	json_push_key(&ps, "vv");
 	pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < v->nvv; i++)
 	{
-		push_key(&ps, psprintf("%u", v->vv[i].node));
-		push_string(&ps, WJB_VALUE, hlc_text(v->vv[i].hlc));
+		json_push_key(&ps, psprintf("%u", v->vv[i].node));
+		json_push_string(&ps, WJB_VALUE, hlc_text(v->vv[i].hlc));
 	}
 	pushJsonbValue(&ps, WJB_END_OBJECT, NULL);
 	if (v->ncols > 0)
 	{
-		push_key(&ps, "columns");
+		json_push_key(&ps, "columns");
 		pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
 		for (int c = 0; c < v->ncols; c++)
 		{
@@ -190,19 +191,20 @@ state_to_jsonb(const FerryTable *table, Relation rel, const RowState *s)
 
 			if (attno == 0)
 				continue;
-			push_key(&ps, NameStr(TupleDescAttr(RelationGetDescr(rel), attno - 1)->attname));
-			push_dot(&ps, v->cols[c].dot);
+			json_push_key(&ps, NameStr(TupleDescAttr(RelationGetDescr(rel), attno - 1)->attname));
+			json_push_dot(&ps, v->cols[c].dot);
 		}
 		pushJsonbValue(&ps, WJB_END_OBJECT, NULL);
 	}
 	if (v->nlive > 0)
 	{
-		push_key(&ps, "live");
+		json_push_key(&ps, "live");
 		pushJsonbValue(&ps, WJB_BEGIN_ARRAY, NULL);
 		for (int i = 0; i < v->nlive; i++)
-			push_dot(&ps, v->live[i]);
+			json_push_dot(&ps, v->live[i]);
 		pushJsonbValue(&ps, WJB_END_ARRAY, NULL);
 	}
+	json_push_strategies(&ps, table, rel, s);
 	result = pushJsonbValue(&ps, WJB_END_OBJECT, NULL);
 	return JsonbPGetDatum(JsonbValueToJsonb(result));
 }

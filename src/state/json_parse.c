@@ -22,28 +22,20 @@
 #include "utils/numeric.h"
 #include "utils/rel.h"
 
-#include "state/state.h"
-
-#define bad_state(...) \
-	ereport(ERROR, \
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), \
-			 errmsg("invalid row state"), \
-			 errdetail(__VA_ARGS__), \
-			 errhint("ferry.state() shows what a row state looks like.")))
+#include "state/json_private.h"
 
 /* --- pieces --- */
 
-/* a member of an object, NULL if there is none */
-static JsonbValue *
-member(JsonbContainer *object, const char *name)
+JsonbValue *
+json_member(JsonbContainer *object, const char *name)
 {
 	return getKeyJsonValueFromContainer(object, name, strlen(name), NULL);
 }
 
-static JsonbContainer *
-object_member(JsonbContainer *object, const char *name, bool required)
+JsonbContainer *
+json_object_member(JsonbContainer *object, const char *name, bool required)
 {
-	JsonbValue *v = member(object, name);
+	JsonbValue *v = json_member(object, name);
 
 	if (v == NULL && !required)
 		return NULL;
@@ -53,8 +45,8 @@ object_member(JsonbContainer *object, const char *name, bool required)
 }
 
 /* a string or a number that is an unsigned integer of at most max; never 0 */
-static uint64
-get_unsigned(const char *what, const JsonbValue *v, uint64 max)
+uint64
+json_unsigned(const char *what, const JsonbValue *v, uint64 max)
 {
 	char	   *digits;
 	uint64		n = 0;
@@ -77,16 +69,16 @@ get_unsigned(const char *what, const JsonbValue *v, uint64 max)
 }
 
 /* ["<hlc>", "<node id>"] */
-static Dot
-get_dot(const char *what, const JsonbValue *v)
+Dot
+json_dot(const char *what, const JsonbValue *v)
 {
 	Dot			d;
 
 	if (v == NULL || v->type != jbvBinary || !JsonContainerIsArray(v->val.binary.data) ||
 		JsonContainerSize(v->val.binary.data) != 2)
 		bad_state("%s must be an array of stamp and node id.", what);
-	d.hlc = get_unsigned("A stamp", getIthJsonbValueFromContainer(v->val.binary.data, 0), PG_UINT64_MAX);
-	d.node = get_unsigned("A node id", getIthJsonbValueFromContainer(v->val.binary.data, 1), PG_UINT32_MAX);
+	d.hlc = json_unsigned("A stamp", getIthJsonbValueFromContainer(v->val.binary.data, 0), PG_UINT64_MAX);
+	d.node = json_unsigned("A node id", getIthJsonbValueFromContainer(v->val.binary.data, 1), PG_UINT32_MAX);
 	return d;
 }
 
@@ -126,9 +118,9 @@ get_vv(JsonbContainer *object, Version *v)
 	while ((token = JsonbIteratorNext(&it, &item, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
-			v->vv[v->nvv].node = get_unsigned("A node id", &item, PG_UINT32_MAX);
+			v->vv[v->nvv].node = json_unsigned("A node id", &item, PG_UINT32_MAX);
 		else if (token == WJB_VALUE)
-			v->vv[v->nvv++].hlc = get_unsigned("A stamp", &item, PG_UINT64_MAX);
+			v->vv[v->nvv++].hlc = json_unsigned("A stamp", &item, PG_UINT64_MAX);
 	}
 	qsort(v->vv, v->nvv, sizeof(Dot), compare_by_node);
 	if (version_seen(v, v->last.node) != v->last.hlc)
@@ -138,11 +130,14 @@ get_vv(JsonbContainer *object, Version *v)
 			bad_state("\"last\" must be the latest stamp in \"vv\".");
 }
 
-static void
-check_covered(const char *what, const Version *v, Dot d)
+Dot
+json_covered_dot(const char *what, const JsonbValue *v, const Version *version)
 {
-	if (!version_covers(v, d))
+	Dot			d = json_dot(what, v);
+
+	if (!version_covers(version, d))
 		bad_state("%s holds a dot that \"vv\" does not include.", what);
+	return d;
 }
 
 static void
@@ -154,14 +149,13 @@ get_column_dots(const FerryTable *table, Relation rel, JsonbContainer *object, V
 	for (int c = 0; c < table->nplain; c++)
 	{
 		char	   *name = NameStr(TupleDescAttr(RelationGetDescr(rel), table->plain_attnos[c] - 1)->attname);
-		JsonbValue *item = member(object, name);
+		JsonbValue *item = json_member(object, name);
 		ColumnDot	cd;
 
 		if (item == NULL)
 			continue;
 		cd.col = table->plain_ids[c];
-		cd.dot = get_dot("A dot in \"columns\"", item);
-		check_covered("\"columns\"", v, cd.dot);
+		cd.dot = json_covered_dot("\"columns\"", item, v);
 		if (!dot_equal(cd.dot, v->last))
 			v->cols[v->ncols++] = cd;
 	}
@@ -180,8 +174,7 @@ get_live(const FerryTable *table, JsonbContainer *array, Version *v)
 	v->live = palloc(sizeof(Dot) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
-		v->live[i] = get_dot("A dot in \"live\"", getIthJsonbValueFromContainer(array, i));
-		check_covered("\"live\"", v, v->live[i]);
+		v->live[i] = json_covered_dot("\"live\"", getIthJsonbValueFromContainer(array, i), v);
 	}
 	v->nlive = n;
 	qsort(v->live, n, sizeof(Dot), compare_dots);
@@ -191,14 +184,15 @@ static void
 get_version(const FerryTable *table, Relation rel, JsonbContainer *object, Version *out)
 {
 	Version		v = {0};
-	JsonbValue *live = member(object, "live");
-	JsonbContainer *columns = object_member(object, "columns", false);
+	JsonbValue *live = json_member(object, "live");
+	JsonbContainer *columns = json_object_member(object, "columns", false);
+	JsonbContainer *strategies = json_object_member(object, "strategies", false);
 	const char *error = NULL;
 	uint8_t    *bytes;
 	size_t		n;
 
-	v.last = get_dot("\"last\"", member(object, "last"));
-	get_vv(object_member(object, "vv", true), &v);
+	v.last = json_dot("\"last\"", json_member(object, "last"));
+	get_vv(json_object_member(object, "vv", true), &v);
 	if (columns)
 		get_column_dots(table, rel, columns, &v);
 	if (live)
@@ -207,6 +201,8 @@ get_version(const FerryTable *table, Relation rel, JsonbContainer *object, Versi
 			bad_state("\"live\" must be an array of dots.");
 		get_live(table, live->val.binary.data, &v);
 	}
+	if (strategies)
+		json_get_strategies(table, rel, strategies, &v);
 	bytes = palloc(version_encoded_bytes(&v));
 	n = version_encode(&v, bytes);
 	if (!version_decode(bytes, n, out, &error))
@@ -219,8 +215,8 @@ get_version(const FerryTable *table, Relation rel, JsonbContainer *object, Versi
 /* --- values --- */
 
 /* every member must be a column of ours among those given */
-static void
-check_names(const char *what, JsonbContainer *object, Relation rel, const AttrNumber *attnos, int n)
+void
+json_check_names(const char *what, JsonbContainer *object, Relation rel, const AttrNumber *attnos, int n)
 {
 	JsonbIterator *it = JsonbIteratorInit(object);
 	JsonbIteratorToken token;
@@ -296,7 +292,7 @@ get_values(RowState *s, Relation rel, JsonbContainer *object, const AttrNumber *
 	{
 		int			i = attnos[c] - 1;
 
-		if (member(object, NameStr(TupleDescAttr(desc, i)->attname)) == NULL)
+		if (json_member(object, NameStr(TupleDescAttr(desc, i)->attname)) == NULL)
 			continue;
 		s->kinds[i] = VALUE_HERE;
 		s->values[i] = values[i];
@@ -307,7 +303,7 @@ get_values(RowState *s, Relation rel, JsonbContainer *object, const AttrNumber *
 static void
 get_key(RowState *s, const FerryTable *table, Relation rel, JsonbContainer *object)
 {
-	check_names("key", object, rel, table->key_attnos, table->nkeys);
+	json_check_names("key", object, rel, table->key_attnos, table->nkeys);
 	get_values(s, rel, object, table->key_attnos, table->nkeys);
 	for (int k = 0; k < table->nkeys; k++)
 	{
@@ -328,7 +324,7 @@ get_key(RowState *s, const FerryTable *table, Relation rel, JsonbContainer *obje
 static void
 check_members(JsonbContainer *object)
 {
-	static const char *const known[] = {"alive", "key", "row", "last", "vv", "columns", "live"};
+	static const char *const known[] = {"alive", "key", "row", "last", "vv", "columns", "live", "strategies"};
 	JsonbIterator *it = JsonbIteratorInit(object);
 	JsonbIteratorToken token;
 	JsonbValue	item;
@@ -359,18 +355,19 @@ state_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb)
 	if (!JsonContainerIsObject(object))
 		bad_state("It must be an object.");
 	check_members(object);
-	alive = member(object, "alive");
+	alive = json_member(object, "alive");
 	if (alive == NULL || alive->type != jbvBool)
 		bad_state("\"alive\" must be true or false.");
 	s->alive = alive->val.boolean;
-	get_key(s, table, rel, object_member(object, "key", true));
-	row = object_member(object, "row", s->alive);
+	get_key(s, table, rel, json_object_member(object, "key", true));
+	row = json_object_member(object, "row", s->alive);
 	if (row)
 	{
-		check_names("row", row, rel, table->plain_attnos, table->nplain);
+		json_check_names("row", row, rel, table->plain_attnos, table->nplain);
 		get_values(s, rel, row, table->plain_attnos, table->nplain);
 	}
 	get_version(table, rel, object, &s->version);
+	json_check_strategies(table, rel, s);
 	return s;
 }
 

@@ -36,8 +36,8 @@ strategy_column(const FerryTable *table, TupleDesc desc, uint16 id, ColumnKind k
 }
 
 /* states may come from anywhere: does the kind fit the column's type here? */
-static void
-check_type(const StrategyColumn *col)
+void
+strategy_check_type(const StrategyColumn *col)
 {
 	bool		fits = true;
 
@@ -95,11 +95,11 @@ strategy_write(const FerryTable *table, TupleDesc desc, const ColumnStrategy *st
 	StrategyColumn col = strategy_column(table, desc, strategy->id, strategy->kind);
 	int			i = col.attr->attnum - 1;
 	StrategySide old;
-	StrategyWrite w = {.dot = d, .after = after, .value = *value, .isnull = *isnull};
+	StrategyWrite w = {.birth = !found || !found->alive, .dot = d, .after = after, .value = *value, .isnull = *isnull};
 	Ground		ground = parts_ground(found ? found->version : NULL, col.id, col.kind, &d, &w.since);
 	bool		known = found && (found->kinds == NULL || found->kinds[i] == VALUE_HERE);
 
-	check_type(&col);
+	strategy_check_type(&col);
 	if ((ground == GROUND_SAME || ground == GROUND_REGISTER) && known)
 	{
 		old.version = found->version;
@@ -164,7 +164,7 @@ strategy_join(const FerryTable *table, TupleDesc desc, uint16 id,
 	StrategySide r = side_of(remote, i);
 	StrategyJoin j = {&l, &r, parts->since, &out->version};
 
-	check_type(&col);
+	strategy_check_type(&col);
 	switch (col.kind)
 	{
 		case KIND_COUNTER:

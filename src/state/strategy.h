@@ -37,6 +37,7 @@ typedef struct StrategySide
 typedef struct StrategyWrite
 {
 	const StrategySide *old;
+	bool		birth;			/* the row is born, perhaps again: old is of a dead one then */
 	PartsSince	since;
 	Dot			dot;
 	Version    *after;
@@ -71,14 +72,19 @@ extern char *counter_share_text(const StrategyColumn *col, const Part *share);
 extern Part counter_share_from_text(const StrategyColumn *col, NodeId node, const char *text);
 extern int	counter_open(const StrategyColumn *col, const StrategySide *side, Part **shares);
 
-/* a set's elements and a map's keys as items, sorted, with their dots */
-extern int	set_open(const StrategyColumn *col, const StrategySide *side, PartItem **items);
+/* does an array stand as sets are stored: each element once, in order, as many as there are parts? */
+extern bool set_is_stored_form(const StrategyColumn *col, const StrategySide *side);
+
+/* a map's keys as items, sorted, with their dots */
 extern int	map_open(const StrategyColumn *col, const StrategySide *side, PartItem **items);
 
 /* --- the two ways in --- */
 
 /* a column's description; kind as the state or the table says */
 extern StrategyColumn strategy_column(const FerryTable *table, TupleDesc desc, uint16 id, ColumnKind kind);
+
+/* raise unless the kind fits the column's type here */
+extern void strategy_check_type(const StrategyColumn *col);
 
 /*
  * A local write of the column: found as for state_local_write, *value and

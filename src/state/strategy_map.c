@@ -187,7 +187,7 @@ map_write(const StrategyColumn *col, StrategyWrite *w)
 		nold = map_open(col, w->old, &old);
 	n = open_object(w->value, w->isnull, 0, &fresh);
 	items = palloc(sizeof(PartItem) * (nold + n + 1));
-	n = items_write(KIND_MAP, old, nold, fresh, n, &w->dot, items);
+	n = items_write(KIND_MAP, old, nold, fresh, n, w->birth, &w->dot, items);
 	(void) close_items(col, w->after, w->since, items, n);
 }
 

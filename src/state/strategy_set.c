@@ -42,6 +42,7 @@ typedef struct Element
 {
 	Datum		value;
 	bool		isnull;
+	int			at;				/* where it stood */
 } Element;
 
 static ElementType
@@ -127,6 +128,7 @@ open_array(ElementType *t, Datum value, bool isnull, PartItem **items)
 
 		e->value = values[i];
 		e->isnull = nulls[i];
+		e->at = i;
 		(*items)[i].handle = e;
 		give_key(&(*items)[i], t, e);
 	}
@@ -160,12 +162,25 @@ open_side(const StrategyColumn *col, ElementType *t, const StrategySide *side, P
 	return n;
 }
 
-int
-set_open(const StrategyColumn *col, const StrategySide *side, PartItem **items)
+bool
+set_is_stored_form(const StrategyColumn *col, const StrategySide *side)
 {
+	const ColumnParts *parts = version_column_parts(side->version, col->id);
 	ElementType t = element_type(col);
+	PartItem   *items;
+	int			n;
 
-	return open_side(col, &t, side, items);
+	if (!is_set(side->value, side->isnull))
+		return false;
+	n = side->isnull ? 0 : ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(side->value)),
+										  ARR_DIMS(DatumGetArrayTypeP(side->value)));
+	if (open_array(&t, side->value, side->isnull, &items) != n || parts->nparts != (uint32) n)
+		return false;
+	/* elements were made in the array's order: sorting must have moved none */
+	for (int i = 1; i < n; i++)
+		if (((const Element *) items[i - 1].handle)->at >= ((const Element *) items[i].handle)->at)
+			return false;
+	return true;
 }
 
 /* the array of these items, and their dots into version */
@@ -212,7 +227,7 @@ set_write(const StrategyColumn *col, StrategyWrite *w)
 		nold = open_side(col, &t, w->old, &old);
 	n = open_array(&t, w->value, w->isnull, &fresh);
 	items = palloc(sizeof(PartItem) * (nold + n + 1));
-	n = items_write(KIND_SET, old, nold, fresh, n, &w->dot, items);
+	n = items_write(KIND_SET, old, nold, fresh, n, w->birth, &w->dot, items);
 	if (w->isnull)
 		(void) close_items(col, &t, w->after, w->since, items, n);
 	else

@@ -410,12 +410,13 @@ write_column(const State *old, Node *node, int c, Dot d, Version *after, Value w
 	Value	   *out = &node->state.values[c];
 	PartsSince	since;
 	Ground		ground;
+	bool		birth = !old || !old->alive;
 
 	for (int e = 0; e < NELEMS; e++)
 	{
-		if (c == SET && was->in[e] != wanted.in[e])
+		if (c == SET && (was->in[e] != wanted.in[e] || (birth && wanted.in[e])))
 			note_op(set_ops, &nset_ops, d, before, e, wanted.in[e], 0);
-		if (c == MAP && was->val[e] != wanted.val[e])
+		if (c == MAP && (was->val[e] != wanted.val[e] || (birth && wanted.val[e])))
 			note_op(map_ops, &nmap_ops, d, before, e, true, wanted.val[e]);
 	}
 	if (c == NUM)
@@ -457,7 +458,7 @@ write_column(const State *old, Node *node, int c, Dot d, Version *after, Value w
 			open_items(kind, before, ids[c], was, i) : 0;
 		int			m = open_items(kind, NULL, ids[c], &wanted, fresh);
 
-		n = items_write(kind, i, n, fresh, m, &d, t);
+		n = items_write(kind, i, n, fresh, m, birth, &d, t);
 		close_items(kind, after, ids[c], since, t, n, out);
 	}
 	else
