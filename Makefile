@@ -21,6 +21,7 @@ SQL_PARTS = \
 	src/delta/delta.sql \
 	src/bundle/bundle.sql \
 	src/group/join.sql \
+	src/verify/verify.sql \
 	src/monitor/monitor.sql \
 	src/monitor/check.sql
 

@@ -24,10 +24,12 @@
 #include "apply/birth_check.h"
 #include "bundle/settings.h"
 #include "link/link.h"
+#include "link/schedule.h"
 #include "node/deaths.h"
 #include "node/holding.h"
 #include "node/node.h"
 #include "node/watermark.h"
+#include "verify/pace.h"
 
 PG_MODULE_MAGIC;
 
@@ -45,6 +47,8 @@ static const struct config_enum_entry compression_options[] = {
 	{"zstd", COMPRESSION_ZSTD, false},
 	{NULL, 0, false}
 };
+int			ferry_verify_interval_s = 300;
+int			ferry_verify_deep_interval_s = 86400;
 
 static shmem_request_hook_type previous_shmem_request_hook = NULL;
 static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
@@ -113,6 +117,30 @@ define_settings(void)
 							&ferry_housekeeping_ms,
 							5000, 10, 3600000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("ferry.verify_interval",
+							"Time between two verifications of this node against its peers.",
+							"0 turns them off.",
+							&ferry_verify_interval_s,
+							300, 0, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("ferry.verify_deep_interval",
+							"Time between two verifications that compare the values of columns too.",
+							"0 turns them off.",
+							&ferry_verify_deep_interval_s,
+							86400, 0, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("ferry.verify_cost_limit",
+							"Number of blocks that a verification by schedule reads before it sleeps.",
+							NULL,
+							&ferry_verify_cost_limit,
+							100, 1, INT_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable("ferry.verify_cost_delay",
+							 "How long a verification by schedule sleeps after that many blocks.",
+							 "0 lets it run through.",
+							 &ferry_verify_cost_delay_ms,
+							 20, 0, 10000,
+							 PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	if (process_shared_preload_libraries_in_progress)
 	{

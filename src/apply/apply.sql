@@ -29,13 +29,13 @@ CREATE VIEW ferry.conflicts AS
 		   local_dot, remote_dot, winner, rule, peer
 	FROM ferry.conflict;
 COMMENT ON VIEW ferry.conflicts IS 'every conflict that this node resolved: when, where, what both sides had written, who won and by which rule';
-COMMENT ON COLUMN ferry.conflicts.kind IS 'insert_insert, update_update, update_delete (changed here, deleted there) or delete_update';
+COMMENT ON COLUMN ferry.conflicts.kind IS 'insert_insert, update_update, update_delete (changed here, deleted there), delete_update, or divergence (found by ferry.verify)';
 COMMENT ON COLUMN ferry.conflicts.columns IS 'the columns that both sides had set to different values';
 COMMENT ON COLUMN ferry.conflicts.local_row IS 'the row as this node held it, null if it was deleted here';
 COMMENT ON COLUMN ferry.conflicts.remote_row IS 'the row as it came, null if it was deleted there';
 COMMENT ON COLUMN ferry.conflicts.local_dot IS 'the last write in the local state: <hlc>@<node id>';
 COMMENT ON COLUMN ferry.conflicts.remote_dot IS 'the last write in the state that came: <hlc>@<node id>';
-COMMENT ON COLUMN ferry.conflicts.winner IS 'local, remote, or merged where each side kept some columns';
+COMMENT ON COLUMN ferry.conflicts.winner IS 'local, remote, merged where each side kept some columns, or none where ferry.heal() must decide';
 
 /* --- quarantine --- */
 

@@ -33,12 +33,14 @@ static const char *const kind_names[] = {
 	[CONFLICT_UPDATE_UPDATE] = "update_update",
 	[CONFLICT_UPDATE_DELETE] = "update_delete",
 	[CONFLICT_DELETE_UPDATE] = "delete_update",
+	[CONFLICT_DIVERGENCE] = "divergence",
 };
 
 static const char *const winner_names[] = {
 	[WINNER_LOCAL] = "local",
 	[WINNER_REMOTE] = "remote",
 	[WINNER_MERGED] = "merged",
+	[WINNER_NONE] = "none",
 };
 
 static Datum

@@ -15,14 +15,16 @@ typedef enum ConflictKind
 	CONFLICT_INSERT_INSERT,		/* both made the row, neither knew of the other */
 	CONFLICT_UPDATE_UPDATE,		/* both changed the same columns to different values */
 	CONFLICT_UPDATE_DELETE,		/* changed here, deleted there */
-	CONFLICT_DELETE_UPDATE		/* deleted here, changed there */
+	CONFLICT_DELETE_UPDATE,		/* deleted here, changed there */
+	CONFLICT_DIVERGENCE			/* found by verification: what should have been equal was not */
 } ConflictKind;
 
 typedef enum ConflictWinner
 {
 	WINNER_LOCAL,
 	WINNER_REMOTE,
-	WINNER_MERGED				/* some columns from each */
+	WINNER_MERGED,				/* some columns from each */
+	WINNER_NONE					/* nobody yet: left to ferry.heal() */
 } ConflictWinner;
 
 typedef struct Conflict

@@ -62,9 +62,8 @@ unrelated(const Version *a, const Version *b)
 	return true;
 }
 
-static bool
-values_differ(const FerryTable *table, Relation rel, AttrNumber attno,
-			  const RowState *a, const RowState *b)
+bool
+merge_values_differ(Relation rel, AttrNumber attno, const RowState *a, const RowState *b)
 {
 	int			i = attno - 1;
 	Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel), i);
@@ -103,7 +102,7 @@ find_conflict(const FerryTable *table, Relation rel, const MergePlan *plan,
 	{
 		AttrNumber	attno = table->plain_attnos[c];
 
-		if (!plan->contested[c] || !values_differ(table, rel, attno, local, remote))
+		if (!plan->contested[c] || !merge_values_differ(rel, attno, local, remote))
 			continue;
 		conflict->columns = lappend(conflict->columns,
 									NameStr(TupleDescAttr(RelationGetDescr(rel), attno - 1)->attname));

@@ -21,4 +21,7 @@ extern void merge_row_held(ApplyTarget *t, const RowState *key, RowState **row, 
 extern RowState *merge_states(const FerryTable *table, Relation rel,
 							  const RowState *local, const RowState *remote);
 
+/* do two states have different values of a column, byte for byte? */
+extern bool merge_values_differ(Relation rel, AttrNumber attno, const RowState *a, const RowState *b);
+
 #endif							/* FERRY_APPLY_MERGE_ROW_H */

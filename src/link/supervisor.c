@@ -33,6 +33,7 @@
 #include "link/background.h"
 #include "link/housekeeping.h"
 #include "link/link.h"
+#include "link/schedule.h"
 #include "node/node.h"
 
 #define LOOK_EVERY_MS 1000
@@ -245,6 +246,7 @@ ferry_supervisor_main(Datum arg)
 		if (GetCurrentTimestamp() >= clock_due)
 		{
 			node_clock_keep_ahead();
+			schedule_tend(wanted != NIL);
 			clock_due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_EVERY_MS);
 		}
 		wait_ms = Min(wait_ms, housekeeping());

@@ -51,8 +51,8 @@ BEGIN
 	IF NOT EXISTS (SELECT FROM ferry.local_node) THEN
 		RETURN QUERY SELECT 'node', 'this database is not a node', 'SELECT ferry.create_node(name, dsn)';
 	END IF;
-	/* one launcher, a supervisor a node, a worker a link */
-	n := 1 + nodes + links;
+	/* one launcher, a supervisor and sometimes a verifier a node, a worker a link */
+	n := 1 + 2 * nodes + links;
 	IF current_setting('max_worker_processes')::int < n + 2 THEN
 		RETURN QUERY SELECT 'max_worker_processes', format('%s are set, ferry needs %s and others need some too', current_setting('max_worker_processes'), n),
 			format('max_worker_processes = %s    # in postgresql.conf, then restart', n + 8);

@@ -24,6 +24,7 @@ typedef struct NodeShared
 	pg_atomic_uint64 last_stamp;	/* latest own stamp of a transaction that has ended */
 	pg_atomic_uint64 high_water;	/* on disk; no stamp beyond it may be used */
 	pg_atomic_uint32 config_generation; /* bumped when peers or tables change */
+	pg_atomic_uint64 verify_due;	/* TimestampTz of the next run of the verifier; 0: never */
 	struct Latch *supervisor_latch; /* NULL if none runs */
 } NodeShared;
 

@@ -64,6 +64,7 @@ node_shmem_init(void)
 			pg_atomic_init_u64(&node_array->nodes[i].last_stamp, 0);
 			pg_atomic_init_u64(&node_array->nodes[i].high_water, 0);
 			pg_atomic_init_u32(&node_array->nodes[i].config_generation, 0);
+			pg_atomic_init_u64(&node_array->nodes[i].verify_due, 0);
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -132,6 +133,7 @@ attach(NodeId id)
 	{
 		entry = free_entry;
 		entry->supervisor_latch = NULL;
+		pg_atomic_write_u64(&entry->verify_due, 0);
 		node_clock_load(entry, MyDatabaseId);
 		watermark_load(MyDatabaseId);
 		entry->dboid = MyDatabaseId;

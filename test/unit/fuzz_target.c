@@ -2,8 +2,8 @@
  * fuzz_target.c
  *		What hostile bytes may do to the core: nothing but be refused.
  *
- * The first byte says how the rest is read: as a frame of messages, or as two
- * versions that are merged in every mode.  What is accepted must keep the laws:
+ * The first byte says how the rest is read: as a frame of messages, as two
+ * versions that are merged in every mode, or as a peer's answers to a comparison.  What is accepted must keep the laws:
  * it is written again as it was read, and merging is commutative, idempotent
  * and loses nothing that either side has seen.
  *
@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "core/fingerprint.h"
 #include "core/merge.h"
 #include "core/port.h"
 #include "core/wire.h"
@@ -145,10 +146,47 @@ merge_two(const uint8_t *data, size_t size)
 	}
 }
 
+/* a peer's answers: whatever is taken is within what was asked for */
+static void
+read_answers(const uint8_t *data, size_t size)
+{
+	static const uint32_t leaves[] = {0, 1, 7, 255};
+	WireReader	r;
+	FpNode		parents[2];
+	FpNode		children[2 * FP_FANOUT];
+	FpItem		items[32];
+	size_t		n;
+
+	wire_reader_init(&r, data, size);
+	fp_get_node(&r, &parents[0]);
+	fp_get_node(&r, &parents[1]);
+	fp_get_children(&r, parents, 2, children);
+	for (int i = 0; r.error == NULL && i < 2; i++)
+	{
+		uint64_t	count = 0;
+
+		for (int c = 0; c < FP_FANOUT; c++)
+			count += children[i * FP_FANOUT + c].count;
+		require(count == parents[i].count);
+	}
+	wire_reader_init(&r, data, size);
+	n = fp_get_items(&r, 2, leaves, 4, items, 32);
+	require(n <= 32 && (r.error == NULL || n == 0));
+	for (size_t i = 0; i < n; i++)
+	{
+		uint32_t	leaf = fp_leaf(2, items[i].key);
+
+		require(leaf == 0 || leaf == 1 || leaf == 7 || leaf == 255);
+		require(i == 0 || items[i - 1].key <= items[i].key);
+	}
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	if (size > 0 && data[0] % 2 == 0)
+	if (size > 0 && data[0] % 4 == 2)
+		read_answers(data + 1, size - 1);
+	else if (size > 0 && data[0] % 2 == 0)
 		read_frame(data + 1, size - 1);
 	else if (size > 0)
 		merge_two(data + 1, size - 1);

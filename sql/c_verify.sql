@@ -1,0 +1,32 @@
+-- ferry.verify, ferry.heal and the view without peers; what a peer may ask
+\set SHOW_CONTEXT never
+SELECT * FROM ferry.verify();
+SELECT * FROM ferry.verification;
+SELECT * FROM ferry.verify('pg_class');
+SELECT * FROM ferry.verify(peer => 'nobody');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT * FROM ferry.verify();
+ROLLBACK;
+SELECT ferry.heal('t', '{"id": 1}', 'mine');
+SELECT ferry.heal('t', '{"id": 1}', 'local');
+SELECT ferry.heal('t', '{"id": 1}', 'local', 'nobody');
+SELECT ferry._verify_children(0, '');
+SELECT ferry._verify_common('public', 'nothing', '{}', '{}');
+SELECT ferry._verify_common('public', 't', '{a,nothing}', '{integer,integer}');
+SELECT ferry._verify_common('public', 't', '{a}', '{}');
+SELECT ferry._verify_common('public', 't', '{NULL}', '{NULL}');
+SELECT ferry._verify_scan('public', 'nothing', '', '{}', '{}', 1, false);
+SELECT ferry._verify_scan('public', 't', '\x00', '{}', '{}', 1, false);
+SELECT ferry._verify_scan('public', 't', '\x00000000000000000000000000000000', '{}', '{}', 6, false);
+SELECT ferry._verify_scan('public', 't', '\x00000000000000000000000000000000', '{a}', '{}', 1, false);
+SELECT length(ferry._verify_scan('public', 't', '\x00000000000000000000000000000000', '{a}', '{true}', 1, false)) > 0 AS root;
+SELECT ferry._verify_children(1, '');
+SELECT ferry._verify_children(0, '\x00000001');
+SELECT ferry._verify_children(0, '\x000000');
+SELECT ferry._verify_items('\x00000010', 10);
+SELECT ferry._verify_items('', 1000000000);
+SELECT ferry._verify_items('', 10);
+SELECT length(ferry._verify_states('\x0000000000000001')) > 0 AS frame;
+SELECT ferry._verify_take('x', 1, '\x42', true, 0);
+SELECT ferry._verify_take('x', 1, '\x41ff', true, 0);
+SELECT ferry._verify_take('x', 1, '', true, 0);

@@ -1,0 +1,54 @@
+/*
+ * digest.h
+ *		A row state as two hashes: where it stands (its key) and what it is.
+ */
+#ifndef FERRY_VERIFY_DIGEST_H
+#define FERRY_VERIFY_DIGEST_H
+
+#include "postgres.h"
+
+#include "core/fingerprint.h"
+#include "state/state.h"
+#include "utils/rel.h"
+
+/*
+ * What both sides of a comparison have agreed upon.  columns (sorted by bytes)
+ * are the names of the table's columns, outside the key, that both have;
+ * with_value says of which the values count too.
+ */
+typedef struct VerifyShape
+{
+	FpKey		key;
+	int			ncolumns;
+	char	  **columns;
+	bool	   *with_value;
+} VerifyShape;
+
+typedef struct VerifyDigest VerifyDigest;
+
+/*
+ * For states of a table, or of one of its partitions, in that relation's layout.
+ * Lives in cxt and keeps no pointer into table or rel; shape must stay.
+ */
+extern VerifyDigest *digest_create(const VerifyShape *shape, const FerryTable *table, Relation rel,
+								   MemoryContext cxt);
+
+typedef struct Digest
+{
+	uint64		key;
+	FpHash		item;
+} Digest;
+
+/* these three leak into the current, short-lived context only where values are toasted or of odd types */
+extern void digest_row(VerifyDigest *d, const Datum *values, const bool *nulls, Digest *out);
+extern void digest_tombstone(VerifyDigest *d, const Datum *tomb_values, Digest *out);
+extern void digest_state(VerifyDigest *d, const RowState *state, Digest *out);
+
+/* the key of the state last digested, in key order */
+extern const Datum *digest_key_values(VerifyDigest *d);
+
+/* a key as bytes, for this node only, and back: a state with nothing but the key */
+extern void digest_key_write(VerifyDigest *d, const Datum *key_values, WireWriter *w);
+extern RowState *digest_key_read(const FerryTable *table, Relation rel, WireReader *r);
+
+#endif							/* FERRY_VERIFY_DIGEST_H */

@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * pace.c
+ *		How a verification makes way for others.
+ *
+ * Two means, since a node may be short of processors or of disk: the process
+ * has the lowest priority (nice 19), so that it gets what others leave, and it
+ * sleeps after every so many blocks, as autovacuum does.  ferry.verify(), like
+ * VACUUM, does not sleep.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <sys/resource.h>
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+
+#include "verify/pace.h"
+
+#define NICEST 19
+
+int			ferry_verify_cost_limit = 100;
+double		ferry_verify_cost_delay_ms = 20;
+
+static int	blocks = 0;
+
+void
+pace_lower_priority(void)
+{
+	/* if it cannot be had, the sleeps remain */
+	(void) setpriority(PRIO_PROCESS, 0, NICEST);
+}
+
+void
+pace_block(bool paced)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (!paced || ferry_verify_cost_delay_ms <= 0 || ++blocks < ferry_verify_cost_limit)
+		return;
+	blocks = 0;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 (long) Max(ferry_verify_cost_delay_ms, 1), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}

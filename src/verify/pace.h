@@ -1,0 +1,23 @@
+/*
+ * pace.h
+ *		How a verification makes way for others.
+ */
+#ifndef FERRY_VERIFY_PACE_H
+#define FERRY_VERIFY_PACE_H
+
+#include "postgres.h"
+
+/* settings (defined in verify/pace.c) */
+extern int	ferry_verify_cost_limit;
+extern double ferry_verify_cost_delay_ms;
+
+/* this process has nothing else to do: let the system run others first */
+extern void pace_lower_priority(void);
+
+/*
+ * Another block was read: interrupts are looked at, and, if paced, we sleep for
+ * ferry.verify_cost_delay after every ferry.verify_cost_limit blocks.
+ */
+extern void pace_block(bool paced);
+
+#endif							/* FERRY_VERIFY_PACE_H */

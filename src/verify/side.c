@@ -1,0 +1,289 @@
+/*-------------------------------------------------------------------------
+ *
+ * side.c
+ *		What this node holds of one table: fingerprints, items, states.
+ *
+ * A scan reads the leaves of the table and its tombstones under one snapshot
+ * through a small ring of buffers, as VACUUM does, and holds back the removal of
+ * dead rows for as long as it takes.  It costs one hash of the key and one of
+ * the state per row.
+ *
+ * Which keys lie in a leaf is known only to who hashes them, so that listing a
+ * leaf means reading the table again.  That happens once per round of at most
+ * VERIFY_MAX_ITEMS items, and only where something differs; the second
+ * scan remembers the keys of what it lists, so that states are then found by the
+ * primary key.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_inherits.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "apply/merge_row.h"
+#include "state/codec.h"
+#include "verify/side.h"
+#include "verify/pace.h"
+
+typedef struct KeyEntry
+{
+	uint64		hash;			/* hash key */
+	uint32		len;
+	uint8	   *bytes;
+} KeyEntry;
+
+/* called for every item of a scan, in a context that is reset now and then */
+typedef void (*ItemCallback) (Side *h, VerifyDigest *d, const Digest *digest,
+							  const Datum *values, bool is_tombstone, void *arg);
+
+Side *
+side_create(MemoryContext parent, Oid relid, const VerifyShape *shape, int depth, bool paced)
+{
+	MemoryContext cxt = AllocSetContextCreate(parent, "ferry verify", ALLOCSET_DEFAULT_SIZES);
+	Side    *h = MemoryContextAllocZero(cxt, sizeof(Side));
+	MemoryContext oldcontext = MemoryContextSwitchTo(cxt);
+
+	h->cxt = cxt;
+	h->relid = relid;
+	h->paced = paced;
+	h->shape.key = shape->key;
+	h->shape.ncolumns = shape->ncolumns;
+	h->shape.columns = palloc(sizeof(char *) * Max(shape->ncolumns, 1));
+	h->shape.with_value = palloc(sizeof(bool) * Max(shape->ncolumns, 1));
+	for (int c = 0; c < shape->ncolumns; c++)
+	{
+		h->shape.columns[c] = pstrdup(shape->columns[c]);
+		h->shape.with_value[c] = shape->with_value[c];
+	}
+	h->tree.depth = depth;
+	h->tree.nodes = MemoryContextAllocHuge(cxt, sizeof(FpNode) * fp_tree_nodes(depth));
+	h->items_cxt = AllocSetContextCreate(cxt, "ferry verify items", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(oldcontext);
+	return h;
+}
+
+void
+side_free(Side *h)
+{
+	MemoryContextDelete(h->cxt);
+}
+
+/* --- scanning --- */
+
+/* one leaf of the table, or its tombstones (tombid valid: then relid is the root) */
+static void
+scan_relation(Side *h, Oid relid, Oid tombid, Snapshot snapshot, ItemCallback callback, void *arg)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	Relation	tombs = OidIsValid(tombid) ? table_open(tombid, AccessShareLock) : NULL;
+	Relation	scanned = tombs ? tombs : rel;
+	FerryTable *table = table_lookup_required(relid);
+	MemoryContext scan_cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry verify scan", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext row_cxt = AllocSetContextCreate(scan_cxt, "ferry verify row", ALLOCSET_DEFAULT_SIZES);
+	VerifyDigest *d = digest_create(&h->shape, table, rel, scan_cxt);
+	TableScanDesc scan = table_beginscan(scanned, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(scanned, NULL);
+	MemoryContext oldcontext = MemoryContextSwitchTo(row_cxt);
+	BlockNumber block = InvalidBlockNumber;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		Digest		digest;
+
+		slot_getallattrs(slot);
+		if (tombs)
+			digest_tombstone(d, slot->tts_values, &digest);
+		else
+			digest_row(d, slot->tts_values, slot->tts_isnull, &digest);
+		callback(h, d, &digest, slot->tts_values, tombs != NULL, arg);
+		h->rows++;
+		if (ItemPointerGetBlockNumber(&slot->tts_tid) != block)
+		{
+			block = ItemPointerGetBlockNumber(&slot->tts_tid);
+			MemoryContextReset(row_cxt);
+			pace_block(h->paced);
+		}
+	}
+	MemoryContextSwitchTo(oldcontext);
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	MemoryContextDelete(scan_cxt);
+	if (tombs)
+		table_close(tombs, NoLock);
+	table_close(rel, NoLock);
+}
+
+static void
+scan_table(Side *h, ItemCallback callback, void *arg)
+{
+	Snapshot	snapshot;
+	List	   *leaves;
+	ListCell   *lc;
+	Oid			tombid;
+
+	LockRelationOid(h->relid, AccessShareLock);
+	tombid = table_lookup_required(h->relid)->tombid;
+	leaves = find_all_inheritors(h->relid, AccessShareLock, NULL);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	h->rows = 0;
+	foreach(lc, leaves)
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
+			scan_relation(h, lfirst_oid(lc), InvalidOid, snapshot, callback, arg);
+	}
+	scan_relation(h, h->relid, tombid, snapshot, callback, arg);
+	UnregisterSnapshot(snapshot);
+}
+
+static void
+add_to_tree(Side *h, VerifyDigest *d, const Digest *digest, const Datum *values, bool is_tombstone, void *arg)
+{
+	fp_tree_add(&h->tree, digest->key, &digest->item);
+}
+
+void
+side_scan(Side *h)
+{
+	memset(h->tree.nodes, 0, sizeof(FpNode) * fp_tree_nodes(h->tree.depth));
+	scan_table(h, add_to_tree, NULL);
+	fp_tree_finish(&h->tree);
+}
+
+/* --- items --- */
+
+typedef struct ListState
+{
+	uint8	   *wanted;			/* a bit per leaf */
+	size_t		max;
+	size_t		room;
+	int			nkeys;
+} ListState;
+
+static void
+remember_key(Side *h, VerifyDigest *d, uint64 hash, const Datum *key_values)
+{
+	bool		found;
+	KeyEntry   *e = hash_search(h->keys, &hash, HASH_ENTER, &found);
+	WireWriter	w;
+
+	if (found)
+		return;
+	wire_writer_init(&w, 64);
+	digest_key_write(d, key_values, &w);
+	e->len = w.len;
+	e->bytes = MemoryContextAlloc(h->items_cxt, w.len);
+	memcpy(e->bytes, w.data, w.len);
+}
+
+static void
+add_item(Side *h, VerifyDigest *d, const Digest *digest, const Datum *values, bool is_tombstone, void *arg)
+{
+	ListState  *state = arg;
+	uint32		leaf = fp_leaf(h->tree.depth, digest->key);
+
+	if (!(state->wanted[leaf / 8] & (1 << (leaf % 8))))
+		return;
+	if (h->nitems >= state->max)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("table \"%s\" changes too much to be verified now", get_rel_name(h->relid)),
+				 errhint("It is verified again in the next round.")));
+	if (h->nitems >= state->room)
+	{
+		state->room *= 2;
+		h->items = repalloc_huge(h->items, sizeof(FpItem) * state->room);
+	}
+	h->items[h->nitems].key = digest->key;
+	h->items[h->nitems++].state = digest->item.hi;
+	remember_key(h, d, digest->key, digest_key_values(d));
+}
+
+void
+side_list(Side *h, const uint32_t *leaves, size_t nleaves, size_t max)
+{
+	HASHCTL		ctl = {0};
+	ListState	state;
+
+	MemoryContextReset(h->items_cxt);
+	ctl.keysize = sizeof(uint64);
+	ctl.entrysize = sizeof(KeyEntry);
+	ctl.hcxt = h->items_cxt;
+	h->keys = hash_create("ferry verify keys", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	state.room = 1024;
+	state.max = max;
+	h->items = MemoryContextAlloc(h->items_cxt, sizeof(FpItem) * state.room);
+	h->nitems = 0;
+	state.wanted = MemoryContextAllocZero(h->items_cxt, fp_level_width(h->tree.depth) / 8);
+	for (size_t i = 0; i < nleaves; i++)
+		state.wanted[leaves[i] / 8] |= 1 << (leaves[i] % 8);
+	scan_table(h, add_item, &state);
+	fp_items_sort(h->items, h->nitems);
+}
+
+/* --- states --- */
+
+static void
+put_state(WireWriter *w, RelationEncoder *e, const RowState *s)
+{
+	struct varlena *version = PG_DETOAST_DATUM_PACKED(state_version_datum(&s->version));
+
+	wire_put_row_head(w, s->alive, e->wire.id, VARDATA_ANY(version), VARSIZE_ANY_EXHDR(version), e->wire.ncols);
+	for (int c = 0; c < e->wire.ncols; c++)
+	{
+		int			i = e->attnos[c] - 1;
+
+		if (s->kinds[i] == VALUE_HERE)
+			value_encode(w, &e->values[c], s->values[i], s->nulls[i]);
+		else
+			wire_put_value(w, s->kinds[i] == VALUE_ABSENT ? WIRE_ABSENT : WIRE_UNCHANGED, NULL, 0);
+	}
+}
+
+size_t
+side_states(Side *h, const uint64 *keys, size_t nkeys, WireWriter *frame)
+{
+	Relation	rel = table_open(h->relid, RowExclusiveLock);
+	FerryTable *table = table_lookup_required(h->relid);
+	ApplyTarget *t = target_open(rel, table);
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry verify states", ALLOCSET_DEFAULT_SIZES);
+	RelationEncoder *e = relation_encoder_create(target_table(t), rel, cxt);
+	MemoryContext row_cxt = AllocSetContextCreate(cxt, "ferry verify state", ALLOCSET_DEFAULT_SIZES);
+	size_t		i = 0;
+
+	wire_put_relation(frame, &e->wire);
+	for (; i < nkeys && frame->len < VERIFY_STATES_BYTES; i++)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(row_cxt);
+		KeyEntry   *entry = h->keys ? hash_search(h->keys, &keys[i], HASH_FIND, NULL) : NULL;
+		WireReader	r;
+		RowState   *row = NULL;
+		RowState   *tomb = NULL;
+
+		CHECK_FOR_INTERRUPTS();
+		if (entry)
+		{
+			wire_reader_init(&r, entry->bytes, entry->len);
+			merge_row_held(t, digest_key_read(target_table(t), rel, &r), &row, &tomb);
+			if (row && tomb)
+				row = merge_states(target_table(t), rel, row, tomb);
+			else if (tomb)
+				row = tomb;
+			if (row)
+				put_state(frame, e, row);
+		}
+		MemoryContextSwitchTo(oldcontext);
+		MemoryContextReset(row_cxt);
+	}
+	target_close(t);
+	MemoryContextDelete(cxt);
+	table_close(rel, NoLock);
+	return i;
+}
