@@ -98,6 +98,24 @@ SELECT in_both(sql) AS different FROM (VALUES
 	('DO $d$ DECLARE c CURSOR FOR SELECT * FROM %1$s ORDER BY id FOR UPDATE; BEGIN FOR r IN c LOOP UPDATE %1$s SET d = 77 WHERE CURRENT OF c; END LOOP; END $d$')) x(sql);
 SELECT count(*), count(DISTINCT _ferry) FROM fast;
 
+-- with columns that merge otherwise
+SELECT ferry.set_merge(t::regclass, 'a', 'counter'), ferry.set_merge(t::regclass, 'd', 'max')
+	FROM unnest(ARRAY['fast', 'slow', 'fast_parts', 'slow_parts']) t;
+CREATE FUNCTION parts(rel text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN QUERY EXECUTE format('SELECT id || '' '' || (ferry.state(%1$L, jsonb_build_object(''id'', id)) - ''last'' - ''vv'' - ''columns'' - ''live'')::text FROM %1$s', rel);
+END $$;
+SELECT in_both(sql) AS different FROM (VALUES
+	('INSERT INTO %1$s (id, a, d) VALUES (50, 5, 5), (51, 6, 6)'),
+	('UPDATE %1$s SET a = a + 2, d = d - 1 WHERE id IN (50, 51, 1)'),
+	('UPDATE %1$s SET b = ''x'' WHERE id IN (50, 51, 1)'),
+	('DELETE FROM %1$s WHERE id = 50'),
+	('INSERT INTO %1$s (id, a, d) VALUES (50, 1, 1)')) x(sql);
+SELECT count(*) FROM (SELECT parts('fast') EXCEPT SELECT parts('slow')) x;
+SELECT id, a, d FROM fast WHERE id IN (50, 51) ORDER BY id;
+SELECT ferry.set_merge(t::regclass, c, 'lww')
+	FROM unnest(ARRAY['fast', 'slow', 'fast_parts', 'slow_parts']) t, unnest(ARRAY['a', 'd']::name[]) c;
+
 -- which of them went without the trigger
 CREATE FUNCTION trigger_calls(sql text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -214,4 +232,4 @@ SELECT count(*) FROM cargo WHERE (ferry.state('cargo', jsonb_build_object('id', 
 SELECT ferry.drop_table(t::regclass) FROM unnest(ARRAY['fast', 'slow', 'fast_parts', 'slow_parts', 'cargo']) t;
 DROP TABLE fast, slow, fast_parts, slow_parts, cargo CASCADE;
 DROP DOMAIN checked;
-DROP FUNCTION in_both, picture, trigger_calls, nothing, beside, calls;
+DROP FUNCTION parts, in_both, picture, trigger_calls, nothing, beside, calls;

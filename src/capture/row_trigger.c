@@ -62,6 +62,7 @@ Datum
 ferry_row_trigger(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TombKeeper *keeper = fcinfo->flinfo->fn_extra;	/* given by statement.c, or NULL */
 	TupleDesc	desc;
 	FerryTable *table;
 	Row			row;
@@ -80,15 +81,15 @@ ferry_row_trigger(PG_FUNCTION_ARGS)
 
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 	{
-		stamped = stamp_birth(table, desc, row.values, row.nulls, true);
+		stamped = stamp_birth(table, desc, row.values, row.nulls, true, keeper);
 		return PointerGetDatum(stamped_tuple(table, trigger->tg_trigtuple, desc, &row, stamped));
 	}
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
 		new = deform(trigger->tg_newtuple, desc);
-		stamped = stamp_update(table, desc, row.values, row.nulls, new.values, new.nulls);
+		stamped = stamp_update(table, desc, row.values, row.nulls, new.values, new.nulls, keeper);
 		return PointerGetDatum(stamped_tuple(table, trigger->tg_newtuple, desc, &new, stamped));
 	}
-	stamp_death(table, row.values, row.nulls);
+	stamp_death(table, row.values, row.nulls, keeper);
 	return PointerGetDatum(trigger->tg_trigtuple);
 }

@@ -70,17 +70,19 @@ is_fresh(Datum value, bool isnull)
 
 /* the tombstone that a new row replaces, which goes; NULL if its key has none */
 static RowState *
-take_tombstone(const FerryTable *table, const Datum *values)
+take_tombstone(const FerryTable *table, const Datum *values, TombKeeper *keeper)
 {
+	Tombstones *ts = tomb_keeper_get(keeper, table);
 	Datum		key[INDEX_MAX_KEYS];
 	ItemPointerData tid;
 	RowState   *tomb;
 
 	for (int k = 0; k < table->nkeys; k++)
 		key[k] = values[table->key_attnos[k] - 1];
-	tomb = tombstone_find(table, key, &tid);
+	tomb = tombstones_find(ts, key, &tid);
 	if (tomb)
-		tombstone_remove(table, &tid);
+		tombstones_remove(ts, &tid);
+	tomb_keeper_release(keeper, ts);
 	return tomb;
 }
 
@@ -92,7 +94,8 @@ set_version(const FerryTable *table, Datum *values, bool *nulls, Datum version)
 }
 
 Stamped
-stamp_birth(const FerryTable *table, TupleDesc desc, Datum *values, bool *nulls, bool keep_fresh)
+stamp_birth(const FerryTable *table, TupleDesc desc, Datum *values, bool *nulls, bool keep_fresh,
+			TombKeeper *keeper)
 {
 	int			v = table->version_attno - 1;
 	RowState   *tomb = NULL;
@@ -103,7 +106,7 @@ stamp_birth(const FerryTable *table, TupleDesc desc, Datum *values, bool *nulls,
 	/* before the tombstone is looked for: see apply/birth_check.c */
 	births_note(table, key_hash(desc, table->key_attnos, table->nkeys, values));
 	if (births_meet_tombstones(table))
-		tomb = take_tombstone(table, values);
+		tomb = take_tombstone(table, values, keeper);
 	if (tomb)
 		found = state_found_dead(tomb);
 	else if (state_plain_birth(table))
@@ -158,14 +161,14 @@ update_row(const FerryTable *table, TupleDesc desc, const Datum *old_values, con
 
 Stamped
 stamp_update(const FerryTable *table, TupleDesc desc, const Datum *old_values, const bool *old_nulls,
-			 Datum *values, bool *nulls)
+			 Datum *values, bool *nulls, TombKeeper *keeper)
 {
 	if (key_changed(table, desc, old_values, values))
 	{
 		Stamped		stamped;
 
-		stamp_death(table, old_values, old_nulls);
-		stamped = stamp_birth(table, desc, values, nulls, false);
+		stamp_death(table, old_values, old_nulls, keeper);
+		stamped = stamp_birth(table, desc, values, nulls, false, keeper);
 		Assert(stamped != STAMPED_ALREADY);
 		return stamped;
 	}
@@ -216,12 +219,14 @@ stamp_update_of(const FerryTable *table, TupleDesc desc, const int *columns, int
 }
 
 void
-stamp_death(const FerryTable *table, const Datum *values, const bool *nulls)
+stamp_death(const FerryTable *table, const Datum *values, const bool *nulls, TombKeeper *keeper)
 {
+	Tombstones *ts = tomb_keeper_get(keeper, table);
 	Version		before;
 	Version		after;
 
 	state_version_read(values[table->version_attno - 1], &before);
 	state_local_delete(table, &before, node_stamp(), &after);
-	tombstone_put(table, tombstone_from_row(table, state_from_values(table, values, nulls), &after), NULL);
+	tombstones_put(ts, tombstone_from_row(table, state_from_values(table, values, nulls), &after), NULL);
+	tomb_keeper_release(keeper, ts);
 }

@@ -9,7 +9,12 @@
 #include "postgres.h"
 
 #include "access/tupdesc.h"
+#include "fmgr.h"
+#include "capture/tomb_keeper.h"
 #include "node/table.h"
+
+/* the row trigger: row_trigger.c */
+extern Datum ferry_row_trigger(PG_FUNCTION_ARGS);
 
 /* what became of the values */
 typedef enum Stamped
@@ -24,9 +29,10 @@ typedef enum Stamped
  * version.  If the key has a tombstone, the row is its successor and the
  * tombstone goes.  keep_fresh: a version that this transaction's default gave
  * may stay.  Allocates in the current context, in which the result lives.
+ * keeper, here and below, is the statement's, or NULL.
  */
 extern Stamped stamp_birth(const FerryTable *table, TupleDesc desc, Datum *values, bool *nulls,
-						   bool keep_fresh);
+						   bool keep_fresh, TombKeeper *keeper);
 
 /*
  * A row is updated: the columns whose bytes changed get a new dot.  A changed
@@ -34,7 +40,7 @@ extern Stamped stamp_birth(const FerryTable *table, TupleDesc desc, Datum *value
  */
 extern Stamped stamp_update(const FerryTable *table, TupleDesc desc,
 							const Datum *old_values, const bool *old_nulls,
-							Datum *values, bool *nulls);
+							Datum *values, bool *nulls, TombKeeper *keeper);
 
 /*
  * The same where it is known which columns the statement assigns, and that the
@@ -46,6 +52,7 @@ extern Stamped stamp_update_of(const FerryTable *table, TupleDesc desc, const in
 							   Datum *values, bool *nulls);
 
 /* a row is deleted: it leaves a tombstone */
-extern void stamp_death(const FerryTable *table, const Datum *values, const bool *nulls);
+extern void stamp_death(const FerryTable *table, const Datum *values, const bool *nulls,
+						TombKeeper *keeper);
 
 #endif							/* FERRY_CAPTURE_STAMP_H */

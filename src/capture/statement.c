@@ -22,7 +22,8 @@
  * What stays with the trigger, which is always there: ON CONFLICT, MERGE, tables
  * with other BEFORE ROW triggers for the event, UPDATEs that assign a column of
  * the key (and so all that may move a row to another partition), INSERT into
- * partitioned tables, DELETE.
+ * partitioned tables, DELETE.  It is given a place to keep the table's tombstones
+ * open from row to row (tomb_keeper.c).
  * In session_replication_role = replica neither does anything.
  *
  *-------------------------------------------------------------------------
@@ -52,6 +53,7 @@ typedef struct StampProjection
 	ProjectionInfo projection;	/* first: its pi_state.evalfunc is ours */
 	ProjectionInfo *inner;		/* UPDATE: the executor's; INSERT: NULL */
 	Oid			relid;
+	TombKeeper *keeper;			/* INSERT */
 	AttrNumber	last_attno;		/* the old row is needed up to here */
 	int			ncolumns;		/* assigned plain columns: indexes into FerryTable.plain_attnos */
 	int			columns[FLEXIBLE_ARRAY_MEMBER];
@@ -94,7 +96,7 @@ stamp_inserted_row(ExprState *state, ExprContext *econtext, bool *isnull)
 	slot_getallattrs(from);
 	memcpy(new->tts_values, from->tts_values, sizeof(Datum) * new->tts_tupleDescriptor->natts);
 	memcpy(new->tts_isnull, from->tts_isnull, sizeof(bool) * new->tts_tupleDescriptor->natts);
-	(void) stamp_birth(table_lookup_required(p->relid), new->tts_tupleDescriptor, new->tts_values, new->tts_isnull, true);
+	(void) stamp_birth(table_lookup_required(p->relid), new->tts_tupleDescriptor, new->tts_values, new->tts_isnull, true, p->keeper);
 	return (Datum) 0;
 }
 
@@ -224,46 +226,68 @@ static void
 take_insert(ModifyTableState *state, ResultRelInfo *rel)
 {
 	EState	   *estate = state->ps.state;
+	StampProjection *p;
 
 	if (!plan_fits(outerPlan(state->ps.plan)->targetlist, RelationGetDescr(rel->ri_RelationDesc)))
 		return;
 	rel->ri_newTupleSlot = table_slot_create(rel->ri_RelationDesc, &estate->es_tupleTable);
-	rel->ri_projectNew = &make_projection(state, rel, stamp_inserted_row, 0)->projection;
+	p = make_projection(state, rel, stamp_inserted_row, 0);
+	p->keeper = tomb_keeper_create(expression_context(state));
+	rel->ri_projectNew = &p->projection;
 	rel->ri_projectNewInfoValid = true;
 	rel->ri_TrigDesc->trig_insert_before_row = false;
+}
+
+/* the trigger is called: let it keep the tombstones open */
+static void
+give_keeper(ModifyTableState *state, ResultRelInfo *rel)
+{
+	for (int i = 0; i < rel->ri_TrigDesc->numtriggers; i++)
+	{
+		const Trigger *t = &rel->ri_TrigDesc->triggers[i];
+		FmgrInfo   *function = &rel->ri_TrigFunctions[i];
+
+		if (strcmp(t->tgname, ROW_TRIGGER_NAME) != 0 || OidIsValid(function->fn_oid))
+			continue;
+		fmgr_info(t->tgfoid, function);
+		if (function->fn_addr == ferry_row_trigger)
+			function->fn_extra = tomb_keeper_create(expression_context(state));
+	}
 }
 
 /* one result relation of a statement */
 static void
 take_relation(ModifyTableState *state, ResultRelInfo *rel, int which)
 {
-	bool		is_update = state->operation == CMD_UPDATE;
+	CmdType		operation = state->operation;
+	int16		event = operation == CMD_UPDATE ? TRIGGER_TYPE_UPDATE : TRIGGER_TYPE_INSERT;
 	FerryTable *table;
 
 	if (rel->ri_TrigDesc == NULL || rel->ri_projectNewInfoValid ||
-		rel->ri_RelationDesc->rd_rel->relkind != RELKIND_RELATION ||
-		!statement_only_ours(rel->ri_TrigDesc, is_update ? TRIGGER_TYPE_UPDATE : TRIGGER_TYPE_INSERT))
+		rel->ri_RelationDesc->rd_rel->relkind != RELKIND_RELATION)
 		return;
 	table = table_lookup(RelationGetRelid(rel->ri_RelationDesc));
-	if (table == NULL || has_generated_key(table, RelationGetDescr(rel->ri_RelationDesc)) ||
-		node_current_or_null() == NULL)
+	if (table == NULL || node_current_or_null() == NULL)
 		return;
-	if (is_update)
-		take_update(state, rel, which, table);
-	else
-		take_insert(state, rel);
+	if ((operation == CMD_UPDATE || operation == CMD_INSERT) &&
+		((ModifyTable *) state->ps.plan)->onConflictAction == ONCONFLICT_NONE &&
+		statement_only_ours(rel->ri_TrigDesc, event) &&
+		!has_generated_key(table, RelationGetDescr(rel->ri_RelationDesc)))
+	{
+		if (operation == CMD_UPDATE)
+			take_update(state, rel, which, table);
+		else
+			take_insert(state, rel);
+	}
+	if (!rel->ri_projectNewInfoValid)
+		give_keeper(state, rel);
 }
 
 static void
 take_statement(ModifyTableState *state)
 {
-	MemoryContext oldcontext;
+	MemoryContext oldcontext = MemoryContextSwitchTo(state->ps.state->es_query_cxt);
 
-	if (state->operation != CMD_UPDATE && state->operation != CMD_INSERT)
-		return;
-	if (((ModifyTable *) state->ps.plan)->onConflictAction != ONCONFLICT_NONE)
-		return;
-	oldcontext = MemoryContextSwitchTo(state->ps.state->es_query_cxt);
 	for (int i = 0; i < state->mt_nrels; i++)
 		take_relation(state, &state->resultRelInfo[i], i);
 	MemoryContextSwitchTo(oldcontext);
@@ -283,8 +307,7 @@ executor_start(QueryDesc *query, int eflags)
 	if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) || SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
 		return;
 	/* the statement itself is on top, those in WITH are on the list */
-	if ((query->operation == CMD_UPDATE || query->operation == CMD_INSERT) &&
-		IsA(query->planstate, ModifyTableState))
+	if (query->operation != CMD_SELECT && IsA(query->planstate, ModifyTableState))
 		take_statement(castNode(ModifyTableState, query->planstate));
 	foreach(lc, query->estate->es_auxmodifytables)
 		take_statement(lfirst_node(ModifyTableState, lc));
