@@ -15,7 +15,7 @@
  *	  seldom (LINK_HELD).
  *
  * While more is waiting, many remote transactions go into one local one, for at
- * most ferry.batch_ms.  When the stream is idle each is committed at once, and
+ * most ferry.batch_ms and BATCH_ROWS.  When the stream is idle each is committed at once, and
  * made durable at once, since the sender may be waiting for just that.
  *
  *-------------------------------------------------------------------------
@@ -57,6 +57,12 @@
 #include "link/progress.h"
 #include "node/node.h"
 
+/*
+ * A local transaction ends when it has so many rows, the last remote transaction
+ * whole: a commit is cheap beside so many, and a row that is written over and over
+ * leaves its old versions in the way until then.
+ */
+#define BATCH_ROWS 1000
 #define IDLE_WAIT_MS 1000
 #define STATUS_EVERY_MS 1000
 #define CLOCK_EVERY_MS 10000	/* how often an idle link compares clocks */
@@ -90,6 +96,7 @@ typedef struct Worker
 	XLogRecPtr	local_end;		/* end of our last commit */
 	bool		reply_wanted;
 	TimestampTz batch_due;		/* when the open local transaction must end */
+	uint64		batch_start_rows;	/* rows when it began */
 	TimestampTz status_due;
 	TimestampTz last_message;
 	TimestampTz progress_at;	/* when an idle link last did that */
@@ -315,6 +322,7 @@ commit_batch(void)
 		me.local_end = local_end;
 	}
 	me.batch_due = 0;
+	me.batch_start_rows = p->rows;
 	take_claims();
 }
 
@@ -342,12 +350,21 @@ take_frame(const uint8_t *frame, size_t len)
 	me.applying = false;
 }
 
+/* while more is waiting: has the open local transaction gathered enough? */
+static bool
+batch_is_over(TimestampTz now)
+{
+	ApplyProgress *p = apply_stream_progress(me.stream);
+
+	return me.batch_due && !p->in_remote_txn &&
+		(now >= me.batch_due || p->rows - me.batch_start_rows >= BATCH_ROWS);
+}
+
 static void
-take_message(const char *data, int len)
+take_message(const char *data, int len, TimestampTz now)
 {
 	uint64		a;
 	uint64		b;
-	TimestampTz now = GetCurrentTimestamp();
 
 	me.last_message = now;
 	if (len >= XLOG_MESSAGE_HEAD && data[0] == 'w')
@@ -506,9 +523,9 @@ stream(uint32 generation)
 		now = GetCurrentTimestamp();
 		if (len > 0)
 		{
-			take_message(data, len);
+			take_message(data, len, now);
 			PQfreemem(data);
-			if (me.batch_due && now >= me.batch_due && !apply_stream_progress(me.stream)->in_remote_txn)
+			if (batch_is_over(now))
 			{
 				commit_batch();
 				feedback_flush(me.feedback, false);

@@ -214,9 +214,12 @@ node_clock_raise(Hlc hlc)
 bool
 node_clock_too_far(Hlc hlc)
 {
-	int64		limit = GetCurrentTimestamp() + (int64) ferry_max_clock_skew_ms * 1000;
+	static TimestampTz seen = 0;	/* the clock has shown this: what is earlier is not ahead */
 
-	return hlc_to_us(hlc) > limit;
+	if (hlc_to_us(hlc) <= seen)
+		return false;
+	seen = GetCurrentTimestamp();
+	return hlc_to_us(hlc) > seen + (int64) ferry_max_clock_skew_ms * 1000;
 }
 
 void

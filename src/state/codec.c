@@ -19,6 +19,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "libpq/pqformat.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -113,7 +114,8 @@ init_decoder(ValueDecoder *d, Oid sender_typid, Oid typid, int32 typmod, MemoryC
 	d->typid = typid;
 	d->typmod = typmod;
 	d->same = (d->sender_typid == typid);
-	get_typlenbyval(typid, &d->typlen, &d->typbyval);
+	d->content_is_text = typid == TEXTOID || typid == VARCHAROID;
+	d->content_is_value = d->same && typmod < 0 && (d->content_is_text || typid == BYTEAOID);
 
 	getTypeInputInfo(typid, &proc, &d->in_ioparam);
 	fmgr_info_cxt(proc, &d->in, cxt);
@@ -123,6 +125,8 @@ init_decoder(ValueDecoder *d, Oid sender_typid, Oid typid, int32 typmod, MemoryC
 		Form_pg_type type = (Form_pg_type) GETSTRUCT(tuple);
 
 		proc = type->typreceive;
+		d->sender_typlen = type->typlen;
+		d->sender_typbyval = type->typbyval;
 		d->recv_ioparam = getTypeIOParam(tuple);
 		ReleaseSysCache(tuple);
 		if (OidIsValid(proc))
@@ -145,20 +149,17 @@ value_decoder_init_own(ValueDecoder *d, Oid typid, int32 typmod, MemoryContext c
 }
 
 static Datum
-get_raw(const WireValue *v, Oid typid)
+get_raw(const ValueDecoder *d, const WireValue *v)
 {
-	int16		typlen;
-	bool		typbyval;
 	uint64		bits = 0;
 
-	get_typlenbyval(typid, &typlen, &typbyval);
-	if (!typbyval || v->len != (uint32) typlen)
+	if (!d->sender_typbyval || v->len != (uint32) d->sender_typlen)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROTOCOL_VIOLATION),
-				 errmsg("value of type %s has %u bytes", format_type_be(typid), v->len)));
-	for (int i = 0; i < typlen; i++)
+				 errmsg("value of type %s has %u bytes", format_type_be(d->sender_typid), v->len)));
+	for (int i = 0; i < d->sender_typlen; i++)
 		bits |= (uint64) v->data[i] << (8 * i);
-	switch (typlen)
+	switch (d->sender_typlen)
 	{
 		case 1:
 			return CharGetDatum((char) bits);
@@ -169,6 +170,15 @@ get_raw(const WireValue *v, Oid typid)
 		default:
 			return Int64GetDatum((int64) bits);
 	}
+}
+
+/* a varlena whose send format is its content, as its receive function would make it */
+static Datum
+get_content(const ValueDecoder *d, const WireValue *v)
+{
+	if (d->content_is_text)
+		pg_verifymbstr((const char *) v->data, v->len, false);
+	return PointerGetDatum(cstring_to_text_with_len((const char *) v->data, v->len));
 }
 
 /* by the sender's type */
@@ -215,7 +225,9 @@ value_decode(ValueDecoder *d, const WireValue *v)
 				 errmsg("type of an incoming value is not known here"),
 				 errhint("Create the type here as the peer has it.")));
 	if (v->kind == WIRE_RAW)
-		value = get_raw(v, d->sender_typid);
+		value = get_raw(d, v);
+	else if (d->content_is_value)
+		return get_content(d, v);
 	else
 		value = get_binary(&d->recv, d->recv_ioparam, d->same ? d->typmod : -1, v);
 	if (d->same)

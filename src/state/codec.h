@@ -34,8 +34,10 @@ typedef struct ValueDecoder
 	Oid			typid;			/* our column's type */
 	int32		typmod;
 	bool		same;			/* both are the same type: no text detour */
-	int16		typlen;
-	bool		typbyval;
+	bool		content_is_value;	/* text, varchar, bytea, without a length: no function to be called */
+	bool		content_is_text;
+	int16		sender_typlen;
+	bool		sender_typbyval;
 	Oid			recv_ioparam,
 				in_ioparam;
 	FmgrInfo	recv;			/* sender type's receive */

@@ -12,12 +12,15 @@
 RowState *
 state_create(const FerryTable *table)
 {
-	RowState   *s = palloc0(sizeof(RowState));
+	/* one piece: head, values, nulls, kinds */
+	Size		head = MAXALIGN(sizeof(RowState));
+	Size		values = sizeof(Datum) * table->natts;
+	RowState   *s = palloc0(head + values + (sizeof(bool) + sizeof(uint8)) * table->natts);
 
 	s->natts = table->natts;
-	s->values = palloc0(sizeof(Datum) * table->natts);
-	s->nulls = palloc0(sizeof(bool) * table->natts);
-	s->kinds = palloc0(sizeof(uint8) * table->natts);
+	s->values = (Datum *) ((char *) s + head);
+	s->nulls = (bool *) ((char *) s->values + values);
+	s->kinds = (uint8 *) (s->nulls + table->natts);
 	return s;
 }
 
