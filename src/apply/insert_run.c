@@ -148,7 +148,7 @@ is_held(InsertRun *run, int i, bool any_tombstones)
 }
 
 /* take our row back and merge its state as any other */
-static bool
+static ApplyResult
 merge_instead(InsertRun *run, int i, const char *peer)
 {
 	TM_FailureData tmfd;
@@ -156,19 +156,18 @@ merge_instead(InsertRun *run, int i, const char *peer)
 
 	(void) compat_tuple_delete(run->rri->ri_RelationDesc, &tid, GetCurrentCommandId(true), &tmfd);
 	CommandCounterIncrement();
-	return merge_row(run->target, run->states[i], peer) == APPLY_CONFLICT;
+	return merge_row(run->target, run->states[i], peer);
 }
 
-uint64
-insert_run_flush(InsertRun *run, const char *peer)
+void
+insert_run_flush(InsertRun *run, const char *peer, uint64 *results)
 {
 	EState	   *estate = target_estate(run->target);
 	bool		held[RUN_ROWS];
 	bool		any_tombstones;
-	uint64		conflicts = 0;
 
 	if (run->n == 0)
-		return 0;
+		return;
 	write_heap(run);
 	for (int i = 0; i < run->n; i++)
 	{
@@ -185,11 +184,12 @@ insert_run_flush(InsertRun *run, const char *peer)
 		if (held[i] || is_held(run, i, any_tombstones))
 		{
 			target_set_births(run->target, 0);
-			conflicts += merge_instead(run, i, peer);
+			results[merge_instead(run, i, peer)]++;
 		}
+		else
+			results[APPLY_APPLIED]++;
 		ExecClearTuple(run->slots[i]);
 	}
 	run->n = 0;
 	MemoryContextReset(run->cxt);
-	return conflicts;
 }

@@ -32,8 +32,8 @@ extern bool insert_run_is_full(const InsertRun *run);
  * Write what has gathered.  Rows whose key turns out to be held are merged.  To
  * be called inside target_enter/target_leave, before another state is merged into
  * the table, before the target is closed, and in a context that is short-lived.
- * Returns how many conflicts there were.
+ * What became of each is counted in results, by ApplyResult.
  */
-extern uint64 insert_run_flush(InsertRun *run, const char *peer);
+extern void insert_run_flush(InsertRun *run, const char *peer, uint64 *results);
 
 #endif							/* FERRY_APPLY_INSERT_RUN_H */

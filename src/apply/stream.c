@@ -176,7 +176,8 @@ flush_run(ApplyStream *s, StreamRelation *r)
 	if (r->run == NULL)
 		return;
 	oldcontext = MemoryContextSwitchTo(s->row_cxt);
-	s->progress.conflicts += insert_run_flush(r->run, s->peer);
+	insert_run_flush(r->run, s->peer, s->progress.results);
+	s->progress.conflicts = s->progress.results[APPLY_CONFLICT];
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextReset(s->row_cxt);
 }
@@ -264,8 +265,7 @@ count_result(ApplyStream *s, ApplyResult result)
 {
 	s->progress.rows++;
 	s->progress.results[result]++;
-	if (result == APPLY_CONFLICT)
-		s->progress.conflicts++;
+	s->progress.conflicts = s->progress.results[APPLY_CONFLICT];
 }
 
 /* does the row wait in its table's run of new rows? */
