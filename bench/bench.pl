@@ -17,12 +17,14 @@ my $rows = 50000 * $scale;
 # $result{what}{system} = [ figures ]; higher is better unless named "us"
 my (%result, @order);
 
+sub shown { my ($f) = @_; return sprintf $f < 100 ? '%.2f' : '%.0f', $f; }
+
 sub note_figure
 {
 	my ($what, $system, $figure) = @_;
 	push @order, $what if !$result{$what};
 	push @{ $result{$what}{$system} }, $figure;
-	printf STDERR "# %-10s %-44s %12.0f\n", $system, $what, $figure;
+	printf STDERR "# %-10s %-50s %12s\n", $system, $what, shown($figure);
 	return;
 }
 
@@ -34,6 +36,15 @@ my @bulk = (
 	[ 'catch-up, COPY, rows/s', sub { $_[0]->copy_bulk($rows) } ],
 	[ 'catch-up, bulk update, rows/s', sub { $_[0]->source->do('UPDATE bulk SET a = a + 1') } ],
 	[ 'catch-up, bulk delete, rows/s', sub { $_[0]->source->do('DELETE FROM bulk') } ]);
+
+# processor time that a process has used, us
+sub cpu_us
+{
+	my ($pid) = @_;
+	open my $f, '<', "/proc/$pid/stat" or return 0;
+	my @x = split ' ', (<$f> =~ s/.*\)//r);
+	return ($x[11] + $x[12]) * 10000;
+}
 
 # what gathers while the link is off is timed when it is on again
 sub catchup
@@ -49,8 +60,15 @@ sub catchup
 		$work->($pair);
 		$pair->on;
 		my $start = time;
+		my @pids = $pair->pids;
+		my @before = map { cpu_us($_) } @pids;
 		$pair->wait_caught_up;
-		note_figure($what, $system, $n / (time - $start));
+		my $end = time;
+		my @used = map { cpu_us($pids[$_]) - $before[$_] } 0, 1;
+		note_figure($what, $system, $n / ($end - $start));
+		(my $name = $what) =~ s/^catch-up, (.*?)s?\/s$/cpu, $1/;
+		note_figure("$name, receiver, us", $system, $used[1] / $n);
+		note_figure("$name, sender, us", $system, $used[0] / $n);
 		$pair->check_equal;
 	};
 	$timed->('catch-up, simple-update transactions/s', $txns, sub { $pair->pgbench("-N -M prepared -c 2 -j 2 -t " . $txns / 2) });
@@ -83,6 +101,120 @@ sub latency
 	return;
 }
 
+# what decoding alone allows: pgoutput's messages, thrown away
+sub limit
+{
+	my $pair = BenchPair->new('none', single => 1);
+	$pair->make_tables($scale);
+	my $s = $pair->source;
+	$s->do('CREATE PUBLICATION p FOR ALL TABLES');
+	my $timed = sub {
+		my ($what, $n, $work) = @_;
+		$s->do("SELECT pg_create_logical_replication_slot('s', 'pgoutput')");
+		$work->($pair);
+		my ($end) = $s->selectrow_array('SELECT pg_current_wal_flush_lsn()');
+		my $start = time;
+		BenchPair::run("pg_recvlogical -d '" . $pair->dsn('a') . "' -S s --start -f /dev/null --endpos=$end"
+			. " -o proto_version=1 -o publication_names=p -o binary=true >/dev/null 2>&1");
+		note_figure($what, 'decoded', $n / (time - $start));
+		$s->do("SELECT pg_drop_replication_slot('s')");
+	};
+	$timed->('catch-up, simple-update transactions/s', $txns, sub { $pair->pgbench("-N -M prepared -c 2 -j 2 -t " . $txns / 2) });
+	$timed->($_->[0], $rows, $_->[1]) for @bulk;
+	$pair->stop;
+	return;
+}
+
+# the source at full speed, the link on
+sub live
+{
+	my ($system) = @_;
+	my $pair = BenchPair->new($system);
+	$pair->make_tables($scale);
+	$pair->link;
+	my $pid = $pair->start_pgbench('-N -M prepared -c 2 -j 2 -T 10');
+	my $end = time + 9;
+	my @us;
+	for (my $id = 1; time < $end; $id++) { usleep(20000 + rand 20000); push @us, $pair->probe($id); }
+	waitpid $pid, 0;
+	my $start = time;
+	$pair->wait_caught_up;
+	note_figure('live, lag at the end, us', $system, (time - $start) * 1e6);
+	note_figure('live, transactions/s at the source', $system, $pair->pgbench_tps);
+	note_figure('live, commit to visible, p99, us', $system, (sort { $a <=> $b } @us)[ $#us * 0.99 ]);
+	$pair->check_equal;
+	$pair->stop;
+	return;
+}
+
+# bytes that leave the source, each kind of change by itself
+sub bytes
+{
+	my ($system) = @_;
+	for my $zip ($system eq 'ferry' ? ('', ' zstd') : '')
+	{
+		my $pair = BenchPair->new($system, counted => 1, conf => $zip ? 'ferry.compression = zstd' : '');
+		$pair->make_tables(1);
+		$pair->source->do("INSERT INTO wide SELECT i, " . join(', ', map { "md5(i || 'c$_')" } 1 .. 49) . " FROM generate_series(1, 10000) i");
+		$pair->link;
+		my $counted = sub {
+			my ($what, $n, $work) = @_;
+			usleep(300_000);
+			my $before = $pair->{forwarder}->sent;
+			$work->();
+			$pair->wait_caught_up;
+			usleep(300_000);
+			note_figure("bytes, $what", "$system$zip", ($pair->{forwarder}->sent - $before) / $n);
+		};
+		$counted->('per simple-update transaction', 10000, sub { $pair->pgbench('-N -M prepared -c 2 -j 2 -t 5000') });
+		$counted->('per COPY row', 50000, sub { $pair->copy_bulk(50000) });
+		$counted->('per updated row of 50 columns', 10000, sub { $pair->source->do("UPDATE wide SET c25 = md5(c25)") });
+		$counted->('per deleted row', 50000, sub { $pair->source->do('DELETE FROM bulk') });
+		$pair->check_equal;
+		$pair->stop;
+	}
+	return;
+}
+
+# memory of its own that a process holds, MB
+sub own_memory
+{
+	my ($pid) = @_;
+	open my $f, '<', "/proc/$pid/status" or return 0;
+	return (join('', <$f>) =~ /^RssAnon:\s+(\d+)/m)[0] / 1024;
+}
+
+# one transaction of many rows: how much more than idle both sides take at most
+sub memory
+{
+	my ($system) = @_;
+	my $n = $ENV{MEMORY_ROWS};
+	my $pair = BenchPair->new($system);
+	$pair->make_tables(1);
+	$pair->link;
+	my %pid;
+	@pid{ 'sender', 'receiver' } = $pair->pids;
+	my %idle = map { $_ => own_memory($pid{$_}) } keys %pid;
+	my %peak = %idle;
+	my $writer = fork // die;
+	if (!$writer)
+	{
+		$_->{InactiveDestroy} = 1 for values %{ $pair->{dbh} };
+		exec 'psql', '-q', '-d', $pair->dsn('a'), '-c', "INSERT INTO bulk SELECT i, i, 'row', i, now() FROM generate_series(1, $n) i";
+	}
+	my $seen = $pair->target->prepare('SELECT 1 FROM bulk WHERE id = ?');
+	until ($pair->target->selectrow_array($seen, undef, $n))
+	{
+		for my $side (keys %pid) { my $mb = own_memory($pid{$side}); $peak{$side} = $mb if $mb > $peak{$side}; }
+		usleep(100_000);
+	}
+	waitpid $writer, 0;
+	note_figure("memory, transaction of $n rows, $_, MB", $system, $peak{$_} - $idle{$_}) for sort keys %pid;
+	$pair->check_equal;
+	$pair->stop;
+	return;
+}
+
 # the price that writers pay, without a link: ferry against nothing
 sub write_path
 {
@@ -108,7 +240,11 @@ for my $round (1 .. $rounds)
 {
 	print STDERR "# round $round of $rounds\n";
 	if ($part{catchup}) { catchup($_) for @systems; }
+	if ($part{limit}) { limit(); }
 	if ($part{latency}) { latency($_) for @systems; }
+	if ($part{live}) { live($_) for @systems; }
+	if ($part{bytes} && $round == 1) { bytes($_) for @systems; }
+	if ($part{memory} && $round == 1) { memory($_) for @systems; }
 	if ($part{write}) { write_path($_) for 'none', grep { $_ eq 'ferry' } @systems; }
 }
 
@@ -121,17 +257,25 @@ my $cores = `nproc`;
 chomp $cores;
 printf "%s, %s, %d cores, scale %d, fsync %s, medians of %d rounds (least-most); x: ratio to the first\n\n",
   $version, $cpu, $cores, $scale, $ENV{FSYNC}, $rounds;
+# baseline first: the others are compared with it
+my @columns = ('none', @systems, 'ferry zstd', 'decoded');
+my @bars;
 for my $what (@order)
 {
 	my @line;
 	my $base;
-	for my $system (grep { $result{$what}{$_} } 'none', @systems)
+	for my $system (grep { $result{$what}{$_} } @columns)
 	{
-		my @f = @{ $result{$what}{$system} };
-		my @s = sort { $a <=> $b } @f;
-		my $m = median(@f);
+		my @s = sort { $a <=> $b } @{ $result{$what}{$system} };
+		my $m = median(@s);
 		$base //= $m;
-		push @line, sprintf('%s %.0f (%.0f-%.0f) x%.2f', $system, $m, $s[0], $s[-1], $m / $base);
+		push @line, sprintf('%s %s (%s-%s) x%.2f', $system, map({ shown($_) } $m, $s[0], $s[-1]), $base ? $m / $base : 0);
+		push @bars, [ $what, $system, $m, $base ? $m / $base : 0 ];
 	}
-	printf "%-46s %s\n", $what, join(' | ', @line);
+	printf "%-50s %s\n", $what, join(' | ', @line);
+}
+if ($ENV{SVG})
+{
+	require Bars;
+	Bars::draw($ENV{SVG}, \@bars);
 }
