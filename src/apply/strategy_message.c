@@ -76,7 +76,7 @@ strategy_receive(const WireRelation *wire, const WireStrategy *s)
 		(attno = find_column(wire, table, s->column)) == InvalidAttrNumber)
 		return false;
 	held = table_strategy(table, table->column_ids[attno - 1]);
-	if (held && dot_compare(held->dot, s->dot) >= 0)
+	if (held && dot_compare(s->kind == KIND_FUNCTION ? held->function_dot : held->dot, s->dot) >= 0)
 		return false;
 	if (node_clock_too_far(s->dot.hlc))
 		ereport(ERROR,
@@ -88,8 +88,8 @@ strategy_receive(const WireRelation *wire, const WireStrategy *s)
 	node_clock_raise(s->dot.hlc);
 	put(relid, attno, s);
 	ereport(LOG,
-			(errmsg("column \"%s\" of table \"%s.%s\" now merges by strategy \"%s\", as set on another node",
-					get_attname(relid, attno, false), wire->schema, wire->name,
-					s->kind == KIND_FUNCTION ? s->function : strategy_kind_name((ColumnKind) s->kind))));
+			(errmsg("strategy \"%s\" of column \"%s\" of table \"%s.%s\" was set on another node",
+					s->kind == KIND_FUNCTION ? s->function : strategy_kind_name((ColumnKind) s->kind),
+					get_attname(relid, attno, false), wire->schema, wire->name)));
 	return true;
 }

@@ -1,12 +1,17 @@
 /* --- how columns merge --- */
 
-/* read by the output plugin under historic snapshots; column order is known to table.c */
+/*
+ * Read by the output plugin under historic snapshots; column order is known to
+ * table.c.  The function stays when another strategy is set: rows that it made
+ * are still merged by it.
+ */
 CREATE TABLE ferry.column_merge (
 	relid		regclass NOT NULL,
 	attnum		int2 NOT NULL,
 	kind		"char" NOT NULL CHECK (kind IN ('l', 'c', 'x', 'n', 's', 'm', 'f')),
-	function	text CHECK ((function IS NOT NULL) = (kind = 'f')),
 	version		ferry.version NOT NULL,
+	function	text CHECK (function IS NOT NULL OR kind <> 'f'),
+	function_version ferry.version CHECK ((function IS NULL) = (function_version IS NULL)),
 	PRIMARY KEY (relid, attnum)
 ) WITH (user_catalog_table = true);
 COMMENT ON TABLE ferry.column_merge IS 'how columns merge, last writer wins; see the view ferry.columns';
@@ -104,8 +109,8 @@ COMMENT ON FUNCTION ferry._check_strategy(regclass, name, text, regprocedure) IS
 REVOKE ALL ON FUNCTION ferry._check_strategy(regclass, name, text, regprocedure) FROM PUBLIC;
 
 /*
- * A strategy set here or elsewhere: the later setting stays.  Returns whether it
- * is this one.  (ON CONFLICT does not work on user catalog tables.)
+ * A strategy set here or elsewhere: the later setting stays, and the later
+ * function.  Returns whether anything is new.  (ON CONFLICT does not work on user catalog tables.)
  */
 CREATE FUNCTION ferry._put_strategy(rel regclass, attnum int2, kind "char", function text, version ferry.version)
 	RETURNS boolean
@@ -113,19 +118,26 @@ CREATE FUNCTION ferry._put_strategy(rel regclass, attnum int2, kind "char", func
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	held ferry.version;
+	held	ferry.column_merge;
+	news	boolean;
+	news_f	boolean;
 BEGIN
 	LOCK TABLE ferry.column_merge IN SHARE ROW EXCLUSIVE MODE;
-	SELECT c.version INTO held FROM ferry.column_merge c
-		WHERE c.relid = rel AND c.attnum = _put_strategy.attnum;
-	IF held OPERATOR(ferry.>=) version THEN
+	SELECT * INTO held FROM ferry.column_merge c WHERE c.relid = rel AND c.attnum = _put_strategy.attnum;
+	news := held.version IS NULL OR version OPERATOR(ferry.>) held.version;
+	news_f := kind = 'f' AND (held.function_version IS NULL OR version OPERATOR(ferry.>) held.function_version);
+	IF NOT news AND NOT news_f THEN
 		RETURN false;
-	ELSIF held IS NOT NULL THEN
-		UPDATE ferry.column_merge c
-			SET kind = _put_strategy.kind, function = _put_strategy.function, version = _put_strategy.version
-			WHERE c.relid = rel AND c.attnum = _put_strategy.attnum;
+	ELSIF held.version IS NULL THEN
+		INSERT INTO ferry.column_merge
+			VALUES (rel, attnum, kind, version, function, CASE WHEN kind = 'f' THEN version END);
 	ELSE
-		INSERT INTO ferry.column_merge VALUES (rel, attnum, kind, function, version);
+		UPDATE ferry.column_merge c
+			SET kind = CASE WHEN news THEN _put_strategy.kind ELSE c.kind END,
+				version = CASE WHEN news THEN _put_strategy.version ELSE c.version END,
+				function = CASE WHEN news_f THEN _put_strategy.function ELSE c.function END,
+				function_version = CASE WHEN news_f THEN _put_strategy.version ELSE c.function_version END
+			WHERE c.relid = rel AND c.attnum = _put_strategy.attnum;
 	END IF;
 	PERFORM ferry._table_changed(rel);
 	RETURN true;

@@ -310,7 +310,13 @@ compare_strategies(const void *a, const void *b)
 	return (int) ((const ColumnStrategy *) a)->id - (int) ((const ColumnStrategy *) b)->id;
 }
 
-/* ferry.column_merge: relid, attnum, kind, function, version; columns that are gone are left out */
+static Dot
+get_dot(Datum version)
+{
+	return version_get_last((const uint8_t *) VARDATA_ANY(PG_DETOAST_DATUM_PACKED(version)));
+}
+
+/* ferry.column_merge: relid, attnum, kind, version, function, function_version; columns that are gone are left out */
 static void
 fill_strategies(FerryTable *t)
 {
@@ -332,10 +338,11 @@ fill_strategies(FerryTable *t)
 		if (s.id == 0 || s.id > t->nids || t->id_attnos[s.id - 1] == 0 || t->nstrategies >= t->nids ||
 			!strategy_kind_from_letter(DatumGetChar(heap_getattr(tuple, 3, desc, &isnull)), &s.kind))
 			continue;
-		d = heap_getattr(tuple, 4, desc, &isnull);
-		s.function = isnull ? NULL : TextDatumGetCString(d);
+		s.dot = get_dot(heap_getattr(tuple, 4, desc, &isnull));
 		d = heap_getattr(tuple, 5, desc, &isnull);
-		s.dot = version_get_last((const uint8_t *) VARDATA_ANY(PG_DETOAST_DATUM_PACKED(d)));
+		s.function = isnull ? NULL : TextDatumGetCString(d);
+		d = heap_getattr(tuple, 6, desc, &isnull);
+		s.function_dot = isnull ? (Dot) {0, 0} : get_dot(d);
 		t->strategies[t->nstrategies++] = s;
 		t->has_strategies |= (s.kind != KIND_LWW);
 	}

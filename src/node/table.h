@@ -20,8 +20,9 @@ typedef struct ColumnStrategy
 {
 	uint16		id;				/* column id */
 	ColumnKind	kind;			/* KIND_LWW where it was set back */
-	const char *function;		/* KIND_FUNCTION: its signature, as regprocedure reads it */
 	Dot			dot;
+	const char *function;		/* the last that was set, as regprocedure reads it; NULL: none ever */
+	Dot			function_dot;
 } ColumnStrategy;
 
 /*

@@ -310,8 +310,8 @@ put_table_added(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleD
 }
 
 /*
- * A new row of ferry.column_merge (relid, attnum, kind, function, version).  The
- * catalog itself may not show it yet: it is read from the tuple.
+ * A new row of ferry.column_merge (relid, attnum, kind, version, function, ...).
+ * The catalog itself may not show it yet: it is read from the tuple.
  */
 static void
 put_strategy(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleDesc desc)
@@ -334,10 +334,9 @@ put_strategy(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleDesc
 	s.relation = r->encoder->wire.id;
 	s.column = (uint16) DatumGetInt16(heap_getattr(tuple, 2, desc, &isnull));
 	s.kind = kind;
-	d = heap_getattr(tuple, 4, desc, &isnull);
-	s.function = isnull ? NULL : TextDatumGetCString(d);
+	s.dot = last_dot(heap_getattr(tuple, 4, desc, &isnull));
 	d = heap_getattr(tuple, 5, desc, &isnull);
-	s.dot = version_get_last((const uint8_t *) VARDATA_ANY(PG_DETOAST_DATUM_PACKED(d)));
+	s.function = isnull || kind != KIND_FUNCTION ? NULL : TextDatumGetCString(d);
 	ensure_began(data, txn);
 	ensure_described(data, r);
 	wire_put_strategy(&data->frame, &s);

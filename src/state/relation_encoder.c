@@ -39,6 +39,18 @@ describe_column(WireColumn *col, RelationEncoder *e, int c, const FerryTable *ta
 	value_encoder_init(&e->values[c], attr->atttypid, cxt);
 }
 
+static void
+add_strategy(RelationEncoder *e, uint16 id, ColumnKind kind, char *function, Dot dot)
+{
+	WireStrategy *s = &e->strategies[e->nstrategies++];
+
+	s->relation = e->wire.id;
+	s->column = id;
+	s->kind = kind;
+	s->function = function;
+	s->dot = dot;
+}
+
 RelationEncoder *
 relation_encoder_create(const FerryTable *table, Relation rel, MemoryContext cxt)
 {
@@ -60,17 +72,16 @@ relation_encoder_create(const FerryTable *table, Relation rel, MemoryContext cxt
 	for (int c = 0; c < table->nplain; c++)
 		describe_column(&e->wire.cols[table->nkeys + c], e, table->nkeys + c, table, rel,
 						table->plain_attnos[c], 0, cxt);
-	e->nstrategies = table->nstrategies;
-	e->strategies = palloc0(sizeof(WireStrategy) * Max(table->nstrategies, 1));
+	e->strategies = palloc0(sizeof(WireStrategy) * Max(2 * table->nstrategies, 1));
 	for (int s = 0; s < table->nstrategies; s++)
 	{
 		const ColumnStrategy *strategy = &table->strategies[s];
 
-		e->strategies[s].relation = e->wire.id;
-		e->strategies[s].column = strategy->id;
-		e->strategies[s].kind = strategy->kind;
-		e->strategies[s].function = strategy->function ? pstrdup(strategy->function) : NULL;
-		e->strategies[s].dot = strategy->dot;
+		/* a function that was set once still merges what it made */
+		if (strategy->function)
+			add_strategy(e, strategy->id, KIND_FUNCTION, pstrdup(strategy->function), strategy->function_dot);
+		if (strategy->kind != KIND_FUNCTION)
+			add_strategy(e, strategy->id, strategy->kind, NULL, strategy->dot);
 	}
 	MemoryContextSwitchTo(oldcontext);
 	return e;

@@ -31,7 +31,7 @@ strategy_column(const FerryTable *table, TupleDesc desc, uint16 id, ColumnKind k
 	col.kind = kind;
 	col.attr = TupleDescAttr(desc, table->id_attnos[id - 1] - 1);
 	col.base = getBaseType(col.attr->atttypid);
-	col.function = strategy && strategy->kind == KIND_FUNCTION ? strategy->function : NULL;
+	col.function = strategy ? strategy->function : NULL;
 	return col;
 }
 

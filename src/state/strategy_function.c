@@ -7,8 +7,10 @@
  * write stores f(old, new), so that writes go up in its order as merges do.  A
  * strict function is not asked about NULL, which gives way to every value.
  *
- * It is found by the signature that ferry.set_merge was given, on each node.  If
- * it is missing there or raises, the row goes to quarantine.
+ * It is found by the signature that ferry.set_merge was given last, on each node,
+ * also where another strategy is set by now.  If it is missing there or raises,
+ * the row goes to quarantine.  States do not say which function made them: one
+ * that replaces another should agree with it on what is there.
  *
  *-------------------------------------------------------------------------
  */
