@@ -62,8 +62,6 @@ typedef struct Job
 	uint32_t   *leaves;			/* that differ, sorted */
 	FpNode	   *leaf_nodes;		/* the peer's, beside them */
 	size_t		nleaves;
-	int			patience_here;	/* for links that are behind */
-	int			patience_there;
 } Job;
 
 /* --- transactions --- */
@@ -278,13 +276,13 @@ take_here(Job *j, const uint8_t *frame, size_t len, const uint64 *keys, size_t n
 	t.asked = keys;
 	t.nasked = nkeys;
 	t.on_mismatch = settle_mismatch;
-	t.patience_ms = j->patience_here;
+	t.patience_ms = j->remote->patience_here;
 	t.counts = j->c->here;
 	begin(j);
 	take_frame(&t, frame, len);
 	commit(j);
 	j->c->here = t.counts;
-	j->patience_here = t.patience_ms;
+	j->remote->patience_here = t.patience_ms;
 }
 
 static void
@@ -296,7 +294,7 @@ take_there(Job *j, const WireWriter *frame, size_t nkeys)
 	remote_call(j->remote,
 				psprintf("ferry._verify_take(%s,%u,%s,%s,%d)", quote_literal_cstr(node_name()), node_id(),
 						 remote_bytes_literal(frame->data, frame->len), j->c->repair ? "true" : "false",
-						 j->patience_there),
+						 j->remote->patience_there),
 				ANSWER_SMALL, &r);
 	for (int i = 0; i < lengthof(counts); i++)
 	{
@@ -311,7 +309,7 @@ take_there(Job *j, const WireWriter *frame, size_t nkeys)
 	j->c->there.mismatched += counts[2];
 	j->c->there.undecided += counts[3];
 	if (counts[3] > 0)
-		j->patience_there = 0;
+		j->remote->patience_there = 0;
 }
 
 /* a batch from the front of keys; returns how many were dealt with */
@@ -378,7 +376,6 @@ reconcile_table(Remote *remote, Comparison *c)
 	MemoryContextSwitchTo(j.cxt);
 	j.remote = remote;
 	j.c = c;
-	j.patience_here = j.patience_there = TAKE_PATIENCE_MS;
 	if (scan_both(&j, &their_root))
 		find_leaves(&j, &their_root);
 	for (size_t at = 0; at < j.nleaves;)

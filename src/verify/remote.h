@@ -17,6 +17,8 @@ typedef struct Remote
 	char		peer[NAMEDATALEN];
 	NodeId		peer_id;
 	uint64		bytes;			/* questions and answers so far */
+	int			patience_here;	/* ms that either side still waits for writes on their way */
+	int			patience_there;
 } Remote;
 
 /* connect and make sure that it is that node; raises as connection_open does */

@@ -324,7 +324,7 @@ verify_table(const Order *order, const PeerToVerify *peer, Remote *r, Oid relid,
 static void
 verify_peer(const Order *order, const PeerToVerify *peer, const List *tables, MemoryContext parent)
 {
-	Remote		r = {0};
+	Remote		r = {.patience_here = TAKE_PATIENCE_MS,.patience_there = TAKE_PATIENCE_MS};
 	const char *error = NULL;
 	ListCell   *lc;
 
