@@ -16,7 +16,8 @@
  *	- columns are named by their place in the sorted list of names that both
  *	  sides agreed upon, never by their numbers.
  *	- of a version, what decides counts: alive or dead, the last dot, the dots of
- *	  columns and those that keep a row alive.  The version vector does not: its
+ *	  columns, the parts of those that merge by a strategy, and the dots that keep
+ *	  a row alive.  The version vector does not: its
  *	  entries below the stable horizon go at different times on different nodes.
  *	- values count only where asked for (deep), in their type's binary form.
  *
@@ -252,6 +253,26 @@ put_dot(WireWriter *w, Dot dot)
 	w->len += VERSION_SIMPLE_BYTES;
 }
 
+/* what a column that merges by a strategy keeps beside its dot (core/parts.h) */
+static void
+put_parts(WireWriter *w, const ColumnParts *p)
+{
+	wire_put_u8(w, p->kind);
+	put_dot(w, (Dot) {p->since.hlc, p->since.node});
+	wire_put_varint(w, p->nparts);
+	for (uint32 i = 0; i < p->nparts; i++)
+	{
+		const Part *part = &p->parts[i];
+
+		wire_put_u32(w, part->node);
+		wire_put_varint(w, part->ndots * 2 + part->removed);
+		for (uint32 k = 0; k < part->ndots; k++)
+			put_dot(w, part->dots[k]);
+		wire_put_varint(w, part->len);
+		wire_put_bytes(w, part->bytes, part->len);
+	}
+}
+
 static void
 put_version(VerifyDigest *d, bool alive, const Version *v)
 {
@@ -270,6 +291,15 @@ put_version(VerifyDigest *d, bool alive, const Version *v)
 			continue;
 		wire_put_varint(w, c + 1);
 		put_dot(w, dot);
+	}
+	for (int c = 0; v->nparts > 0 && c < d->ncolumns; c++)
+	{
+		const ColumnParts *parts = d->column_ids[c] ? version_column_parts(v, d->column_ids[c]) : NULL;
+
+		if (parts == NULL)
+			continue;
+		wire_put_varint(w, c + 1);
+		put_parts(w, parts);
 	}
 	if (v->nlive == 0)
 		return;

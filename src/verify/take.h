@@ -10,7 +10,7 @@
 
 #include "verify/digest.h"
 
-#define TAKE_PATIENCE_MS 5000
+#define TAKE_PATIENCE_MS 2000
 
 typedef struct TakeCounts
 {

@@ -19,6 +19,9 @@ for my $i (0 .. 2)
 		CREATE TABLE c (id int PRIMARY KEY, a int, b text, d numeric);
 		CREATE TABLE r (id int PRIMARY KEY, a int, b text);
 		CREATE TABLE u (id int PRIMARY KEY, a int);
+		CREATE TABLE s (id int PRIMARY KEY, n int NOT NULL DEFAULT 0, hi int, tags int[]);
+		SELECT ferry.add_table('s');
+		SELECT ferry.set_merge('s', 'n', 'counter'), ferry.set_merge('s', 'hi', 'max'), ferry.set_merge('s', 'tags', 'set');
 		SELECT ferry.add_table('c'), ferry.add_table('r', merge => 'row'), ferry.add_table('u', on_delete => 'update_wins')});
 }
 for my $i (0 .. 2)
@@ -44,6 +47,7 @@ INSERT INTO r VALUES (:n, :v, 'r') ON CONFLICT (id) DO UPDATE SET b = 'r' || :v;
 DELETE FROM r WHERE id = :n + 1;
 INSERT INTO u VALUES (:n, :v) ON CONFLICT (id) DO UPDATE SET a = :v;
 DELETE FROM u WHERE id = 1 + :v % 100;
+INSERT INTO s VALUES (1 + :v % 30, 1, :v, ARRAY[:n]) ON CONFLICT (id) DO UPDATE SET n = s.n + 1, hi = :v, tags = s.tags || :n;
 COMMIT;
 EOS
 
@@ -63,12 +67,12 @@ my ($differing, $undecided, $compared) = (0, 0, 0);
 my $errors = '';
 for my $run (1 .. $runs)
 {
-	if ($run == 2)
+	if ($run == 1)
 	{
 		# a paused link makes rows late, not lost
 		$b->safe_psql('postgres', "SELECT ferry.pause_peer('c')");
 	}
-	if ($run == 3)
+	if ($run == 2)
 	{
 		$b->safe_psql('postgres', "SELECT ferry.resume_peer('c')");
 		$slow->query_safe('COMMIT');
