@@ -19,11 +19,12 @@
  * The executor calls the projection again when it finds that someone changed the
  * row meanwhile (EvalPlanQual), with the newest old row: just as it should be.
  *
- * What stays with the trigger, which is always there: ON CONFLICT, MERGE, tables
- * with other BEFORE ROW triggers for the event, UPDATEs that assign a column of
- * the key (and so all that may move a row to another partition), INSERT into
- * partitioned tables, DELETE.  It is given a place to keep the table's tombstones
- * open from row to row (tomb_keeper.c).
+ * What stays with the trigger, which is always there: the UPDATE of ON CONFLICT,
+ * MERGE, tables with other BEFORE ROW triggers for the event, UPDATEs that assign
+ * a column of the key (and so all that may move a row to another partition),
+ * INSERT into partitioned tables, DELETE.  It is given a place to keep the
+ * table's tombstones open from row to row (tomb_keeper.c).
+ *
  * In session_replication_role = replica neither does anything.
  *
  *-------------------------------------------------------------------------
@@ -270,7 +271,6 @@ take_relation(ModifyTableState *state, ResultRelInfo *rel, int which)
 	if (table == NULL || node_current_or_null() == NULL)
 		return;
 	if ((operation == CMD_UPDATE || operation == CMD_INSERT) &&
-		((ModifyTable *) state->ps.plan)->onConflictAction == ONCONFLICT_NONE &&
 		statement_only_ours(rel->ri_TrigDesc, event) &&
 		!has_generated_key(table, RelationGetDescr(rel->ri_RelationDesc)))
 	{
@@ -279,7 +279,8 @@ take_relation(ModifyTableState *state, ResultRelInfo *rel, int which)
 		else
 			take_insert(state, rel);
 	}
-	if (!rel->ri_projectNewInfoValid)
+	/* ON CONFLICT DO UPDATE goes on by the trigger */
+	if (!rel->ri_projectNewInfoValid || ((ModifyTable *) state->ps.plan)->onConflictAction == ONCONFLICT_UPDATE)
 		give_keeper(state, rel);
 }
 
