@@ -377,6 +377,14 @@ for my $i (0 .. $#node)
 	is($node[$i]->safe_psql('postgres', 'SELECT count(*) FROM ferry.quarantine'), '0', "n$i: nothing in quarantine");
 }
 
+# verification comes to the same judgement
+for my $i (0 .. $#node)
+{
+	is($node[$i]->safe_psql('postgres',
+			"SET client_min_messages = error; SELECT sum(differing), count(error) FROM ferry.verify(deep => true)"),
+		'0|0', "n$i: verification finds nothing");
+}
+
 # --- was it interesting? ---
 
 my %kinds;
