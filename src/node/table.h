@@ -57,6 +57,17 @@ typedef struct FerryTable
 } FerryTable;
 
 /*
+ * Does a dead row keep its last values?  Under last_wins in row mode the death is
+ * the last word on all of them.  Wherever a row may live again by an older write,
+ * who is dead here must be able to say the same values as who was dead elsewhere.
+ */
+static inline bool
+table_keeps_image(const FerryTable *table)
+{
+	return table->mode != MERGE_MODE_ROW || table->life == LIFE_UPDATE_WINS;
+}
+
+/*
  * The entry of a relation, or NULL if it is not under ferry.  Valid until the
  * next invalidation is accepted: callers hold a lock on the relation and do
  * not keep the pointer across statements.  Works under a historic snapshot

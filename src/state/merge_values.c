@@ -81,8 +81,7 @@ state_merge(const FerryTable *table, Relation rel, const MergePlan *plan,
 		take_value(table, rel, out, table->key_attnos[k],
 				   remote_last ? remote : local, NULL, false);
 
-	/* a row-mode tombstone needs no image */
-	if (!out->alive && table->mode == MERGE_MODE_ROW)
+	if (!out->alive && !table_keeps_image(table))
 		return out;
 	for (int c = 0; c < table->nplain; c++)
 	{

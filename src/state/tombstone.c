@@ -302,8 +302,8 @@ fill_slot(Tombstones *ts, const RowState *dead)
 	}
 	slot->tts_values[table->nkeys] = state_version_datum(&dead->version);
 	slot->tts_isnull[table->nkeys] = false;
-	slot->tts_isnull[table->nkeys + 1] = (table->mode == MERGE_MODE_ROW);
-	if (table->mode != MERGE_MODE_ROW)
+	slot->tts_isnull[table->nkeys + 1] = !table_keeps_image(table);
+	if (table_keeps_image(table))
 		slot->tts_values[table->nkeys + 1] = make_image(ts, dead);
 	ExecStoreVirtualTuple(slot);
 }

@@ -5,7 +5,7 @@
  *		k1 .. kn	the key, same types and collations, unique index with the
  *					same operator classes as the primary key
  *		_ferry		ferry.version not null
- *		image		bytea: the last image in column mode, NULL in row mode.
+ *		image		bytea: the last values; NULL in row mode under last_wins.
  *					{varint column id, value as wire_put_value()}*
  *
  * A key has a row or a tombstone, not both, but for races between a local
@@ -59,7 +59,7 @@ extern RowState *tombstone_find(const FerryTable *table, const Datum *key_values
 extern void tombstone_put(const FerryTable *table, const RowState *dead, ItemPointer tid);
 extern void tombstone_remove(const FerryTable *table, ItemPointer tid);
 
-/* the tombstone a row leaves behind: key, image (column mode) and version */
+/* the tombstone a row leaves behind: key, image (where it is kept) and version */
 extern RowState *tombstone_from_row(const FerryTable *table, const RowState *row, const Version *version);
 
 /* decode a tombstone table's tuple into a state */
