@@ -18,6 +18,7 @@ SQL_PARTS = \
 	src/apply/apply.sql \
 	src/link/peer.sql \
 	src/link/mesh.sql \
+	src/link/succession.sql \
 	src/delta/delta.sql \
 	src/bundle/bundle.sql \
 	src/group/join.sql \

@@ -20,4 +20,12 @@ SELECT count(*) FROM ferry.member;
 SELECT ferry._hello(protocol, 7, 'seven') FROM (VALUES (1)) v(protocol);
 SELECT * FROM ferry.progress;
 SELECT ferry.wait_for_join('0') AS joined;
+-- a node keeps its identity, and may move
+SELECT ferry.become_node('n2', 'x');
+SELECT ferry.become_node('N 2', 'x');
+SELECT ferry.become_node('n1', 'x');
+SELECT ferry.set_dsn('dbname=moved');
+SELECT n.dsn, m.dsn FROM ferry.local_node n JOIN ferry.member m USING (node_id);
+SELECT ferry._check_sight('0/1', NULL) AS fits;
+SELECT ferry.set_dsn('dbname=x');
 DELETE FROM ferry.member WHERE node_id = 7;

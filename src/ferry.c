@@ -36,6 +36,7 @@ PG_MODULE_MAGIC;
 int			ferry_max_nodes = 64;
 int			ferry_max_links = 128;
 int			ferry_max_clock_skew_ms = 60000;
+int			ferry_max_slot_wal_mb = 10240;
 int			ferry_retry_initial_ms = 100;
 int			ferry_retry_max_ms = 1500;
 int			ferry_batch_ms = 100;
@@ -86,6 +87,12 @@ define_settings(void)
 							&ferry_max_clock_skew_ms,
 							60000, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("ferry.max_slot_wal",
+							"Most write-ahead log that is kept for a peer that does not fetch it.",
+							"Past it the peer's slot is dropped, and what the peer lacks is copied when it comes back. -1: no limit.",
+							&ferry_max_slot_wal_mb,
+							10240, -1, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 	DefineCustomIntVariable("ferry.retry_initial_ms",
 							"First wait before a lost peer is tried again.",
 							"Doubles with every failure, with jitter, up to ferry.retry_max_ms.",

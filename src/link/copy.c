@@ -298,6 +298,27 @@ rows_there(PGconn *conn, const DueTable *t)
 	return rows;
 }
 
+/*
+ * Who went back in time may have told us that we hold all of its writes up to a
+ * stamp, not knowing of some that it had lost, and may have given stamps twice
+ * before it noticed: nothing is held for sure of it.
+ */
+static void
+forget_told_wrongly(NodeVector *v)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+
+	begin_here();
+	SPI_execute("SELECT node_id FROM ferry.member WHERE went_back", true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		vector_remove(v, (NodeId) DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
+	}
+	end_here(cxt);
+}
+
 /* what to ask for: what we do not hold */
 static char *
 our_vector(bool went_back)
@@ -306,6 +327,7 @@ our_vector(bool went_back)
 	char	   *text = palloc(VECTOR_TEXT_BYTES);
 
 	holding_promised(&v);
+	forget_told_wrongly(&v);
 	if (went_back)
 		vector_remove(&v, node_id());
 	vector_format(&v, text);

@@ -74,15 +74,22 @@ ask_there(PGconn *conn, const char *sql)
 }
 
 void
-greeting_exchange(PGconn *conn)
+greeting_exchange(PGconn *conn, NodeId peer)
 {
 	char	   *ours = ask_here("SELECT ferry._members()::pg_catalog.text", NULL);
-	char	   *theirs = ask_there(conn, psprintf("SELECT ferry._greet(%s)", quote_literal_cstr(ours)));
+	char	   *seen = ask_here(psprintf("SELECT ferry._sight_of(%u)::pg_catalog.text", peer), NULL);
+	char	   *theirs = ask_there(conn, psprintf("SELECT ferry._greet(%s, %u, %s)", quote_literal_cstr(ours), node_id(),
+												   quote_literal_cstr(seen)));
+	char	   *fits;
 
 	if (theirs == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("peer gave an invalid answer")));
-	(void) ask_here("SELECT ferry._merge_members($1::pg_catalog.jsonb)::pg_catalog.text", theirs);
+	fits = ask_here("SELECT ferry._take_greeting($1::pg_catalog.jsonb)::pg_catalog.text", theirs);
+	if (fits == NULL || strcmp(fits, "true") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("this node went back in time and is about to take a new incarnation")));
 }
 
 bool

@@ -12,10 +12,11 @@
 
 /*
  * Tell the peer of the members that we know and learn of those that it knows.
- * Runs transactions of its own.  If there was news, the node's configuration
+ * Each also says what it has seen of the other: raises if that shows that one of
+ * us went back in time, which is then seen to.  Runs transactions of its own.  If there was news, the node's configuration
  * has changed when it returns.
  */
-extern void greeting_exchange(PGconn *conn);
+extern void greeting_exchange(PGconn *conn, NodeId peer);
 
 /* does a node go on under another id, as far as we know?  In no transaction. */
 extern bool greeting_has_succeeded(NodeId former, NodeId successor);

@@ -8,6 +8,10 @@
  * restart, and what our streams tell the peers.  The log is flushed, since only
  * then it is sent, but standbys are not waited for.
  *
+ * Every ferry.housekeeping_ms it also looks at the slots that this node keeps for its
+ * peers: who is away for so long that more than ferry.max_slot_wal would have to
+ * be kept loses its slot, and copies what it lacks when it is back.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -96,6 +100,7 @@ do_round(void)
 	begin();
 	holding_review_quarantine();
 	SPI_execute("SELECT ferry._settle_new_tables()", false, 0);
+	SPI_execute("SELECT ferry._limit_slots()", false, 0);
 	end();
 }
 

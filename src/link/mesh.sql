@@ -79,6 +79,52 @@ END $$;
 COMMENT ON FUNCTION ferry._clear_after_former() IS 'internal: drop slots and origins of former members; false if it must be tried again';
 REVOKE ALL ON FUNCTION ferry._clear_after_former() FROM PUBLIC;
 
+/* peers whose slots here were given up */
+CREATE TABLE ferry.given_up (
+	node_id		bigint PRIMARY KEY,
+	wal_bytes	numeric,
+	at			timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE ferry.given_up IS 'peers that did not fetch our log for so long that it is not kept for them any more';
+
+/*
+ * What counts is what the peer has not confirmed.  (A slot's restart_lsn may lag
+ * behind because a transaction is open here, which is not the peer's fault.)
+ */
+CREATE FUNCTION ferry._limit_slots() RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	r		record;
+	lim		bigint := (SELECT s.setting::bigint * 1048576 FROM pg_settings s WHERE s.name = 'ferry.max_slot_wal');
+BEGIN
+	DELETE FROM ferry.given_up g USING ferry.local_node n, pg_replication_slots s
+		WHERE s.slot_name = format('ferry_%s_%s', lpad(to_hex(n.node_id), 8, '0'), lpad(to_hex(g.node_id), 8, '0'))
+			AND s.wal_status IS DISTINCT FROM 'lost';
+	FOR r IN SELECT s.slot_name, s.active_pid, m.node_id, m.name, s.wal_status,
+					pg_wal_lsn_diff(pg_current_wal_lsn(), s.confirmed_flush_lsn) AS bytes
+			 FROM pg_replication_slots s
+				 JOIN ferry.local_node n ON split_part(s.slot_name, '_', 2) = lpad(to_hex(n.node_id), 8, '0')
+				 JOIN ferry.member m ON split_part(s.slot_name, '_', 3) = lpad(to_hex(m.node_id), 8, '0')
+			 WHERE s.database = current_database() AND s.plugin = 'ferry'
+				 AND (s.wal_status = 'lost' OR lim >= 0 AND pg_wal_lsn_diff(pg_current_wal_lsn(), s.confirmed_flush_lsn) > lim) LOOP
+		BEGIN
+			PERFORM pg_terminate_backend(r.active_pid) WHERE r.active_pid IS NOT NULL;
+			PERFORM pg_drop_replication_slot(r.slot_name);
+			INSERT INTO ferry.given_up (node_id, wal_bytes) VALUES (r.node_id, r.bytes) ON CONFLICT DO NOTHING;
+			RAISE LOG 'replication slot "%" of ferry node "%" was given up', r.slot_name, r.name
+				USING DETAIL = CASE WHEN r.wal_status = 'lost' THEN 'The server had invalidated it.'
+					ELSE format('The node has not fetched %s of log; ferry.max_slot_wal allows %s.', pg_size_pretty(r.bytes), pg_size_pretty(lim)) END,
+					HINT = 'When the node comes back, it copies what it lacks.';
+		EXCEPTION WHEN object_in_use THEN
+			NULL;				/* its sender is about to end: next time */
+		END;
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION ferry._limit_slots() IS 'internal: give up slots of peers that are away for too long';
+REVOKE ALL ON FUNCTION ferry._limit_slots() FROM PUBLIC;
+
 /* called by the supervisor whenever the configuration has changed */
 CREATE FUNCTION ferry._follow_members() RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -90,7 +136,9 @@ DECLARE
 BEGIN
 	SELECT o.* INTO me FROM ferry.member o JOIN ferry.local_node n ON n.node_id = o.node_id;
 	/* who goes on under another id keeps its link; slot, origin and copies are made anew */
-	FOR m IN SELECT o.* FROM ferry.member o JOIN ferry.peer p ON p.node_id = o.node_id WHERE o.successor IS NOT NULL LOOP
+	LOOP
+		SELECT o.* INTO m FROM ferry.member o JOIN ferry.peer p ON p.node_id = o.node_id WHERE o.successor IS NOT NULL LIMIT 1;
+		EXIT WHEN NOT FOUND;
 		IF EXISTS (SELECT FROM ferry.peer p WHERE p.node_id = m.successor) THEN
 			DELETE FROM ferry.copied_table c USING ferry.peer p WHERE p.node_id = m.node_id AND c.peer = p.name;
 			DELETE FROM ferry.peer p WHERE p.node_id = m.node_id;
@@ -118,16 +166,21 @@ END $$;
 COMMENT ON FUNCTION ferry._follow_members() IS 'internal: make the peers that the group wants';
 REVOKE ALL ON FUNCTION ferry._follow_members() FROM PUBLIC;
 
-CREATE FUNCTION ferry._greet(members jsonb) RETURNS jsonb
+CREATE FUNCTION ferry._greet(members jsonb, caller bigint, sight jsonb) RETURNS jsonb
 	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF (sight ->> 'node_id')::bigint = (SELECT n.node_id FROM ferry.local_node n)
+	   AND NOT ferry._check_sight((sight ->> 'lsn')::pg_lsn, (sight ->> 'hlc')::bigint) THEN
+		RAISE EXCEPTION 'node "%" went back in time and is about to take a new incarnation', (SELECT n.name FROM ferry.local_node n)
+			USING ERRCODE = 'connection_exception';
+	END IF;
 	PERFORM ferry._merge_members(members);
-	RETURN ferry._members();
+	RETURN jsonb_build_object('members', ferry._members(), 'sight', ferry._sight_of(caller));
 END $$;
-COMMENT ON FUNCTION ferry._greet(jsonb) IS 'internal: a peer tells us of the members that it knows; returns those that we know';
-REVOKE ALL ON FUNCTION ferry._greet(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION ferry._greet(jsonb, bigint, jsonb) IS 'internal: a peer tells us of the members that it knows, and what it has seen of us; returns the same of ours';
+REVOKE ALL ON FUNCTION ferry._greet(jsonb, bigint, jsonb) FROM PUBLIC;
 
 /* do we hold all that this peer of ours had written before its WAL location? */
 CREATE FUNCTION ferry._holds_until(node_id bigint, lsn pg_lsn) RETURNS boolean
@@ -157,6 +210,21 @@ CREATE FUNCTION ferry._ask_peer(dsn text, question text) RETURNS text
 	AS 'MODULE_PATHNAME', 'ferry_ask_peer';
 COMMENT ON FUNCTION ferry._ask_peer(text, text) IS 'internal: connect to a node and have it answer a query of one value';
 REVOKE ALL ON FUNCTION ferry._ask_peer(text, text) FROM PUBLIC;
+
+CREATE FUNCTION ferry._take_greeting(answer jsonb) RETURNS boolean
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF (answer -> 'sight' ->> 'node_id')::bigint = (SELECT n.node_id FROM ferry.local_node n)
+	   AND NOT ferry._check_sight((answer -> 'sight' ->> 'lsn')::pg_lsn, (answer -> 'sight' ->> 'hlc')::bigint) THEN
+		RETURN false;
+	END IF;
+	PERFORM ferry._merge_members(answer -> 'members');
+	RETURN true;
+END $$;
+COMMENT ON FUNCTION ferry._take_greeting(jsonb) IS 'internal: what a peer answered to our greeting; false if it shows that this node went back in time';
+REVOKE ALL ON FUNCTION ferry._take_greeting(jsonb) FROM PUBLIC;
 
 /* a table is there with all that belongs to it, as pg_dump brings it: put it on the list */
 CREATE FUNCTION ferry._adopt_table(rel regclass, merge text, on_delete text) RETURNS void

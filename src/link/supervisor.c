@@ -33,6 +33,7 @@
 #include "link/background.h"
 #include "link/housekeeping.h"
 #include "link/link.h"
+#include "link/succession.h"
 #include "link/schedule.h"
 #include "node/node.h"
 
@@ -249,6 +250,19 @@ ferry_supervisor_main(Datum arg)
 			schedule_tend(wanted != NIL);
 			clock_due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_EVERY_MS);
 		}
+		if (pg_atomic_read_u32(&node_current()->doubt) != NODE_IS_SURE)
+		{
+			/* nobody is told anything, and no link is started, while it is not certain who we are */
+			succession_resolve();
+			if (pg_atomic_read_u32(&node_current()->doubt) != NODE_IS_SURE)
+			{
+				foreach(lc, wanted)
+					if (((Wanted *) lfirst(lc))->handle)
+						TerminateBackgroundWorker(((Wanted *) lfirst(lc))->handle);
+				goto wait;
+			}
+			follow_config(&seen);
+		}
 		wait_ms = Min(wait_ms, housekeeping());
 		foreach(lc, wanted)
 		{
@@ -262,6 +276,7 @@ ferry_supervisor_main(Datum arg)
 				pfree(w);
 			}
 		}
+wait:
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 wait_ms, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);

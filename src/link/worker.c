@@ -190,7 +190,7 @@ connect_to_peer(void)
 	set_state(LINK_CONNECTING);
 	me.conn = connection_open(me.dsn);
 	connection_hello(me.conn, &hello);
-	greeting_exchange(me.conn);
+	greeting_exchange(me.conn, hello.id);
 	if (hello.id != me.peer_id)
 	{
 		if (greeting_has_succeeded(me.peer_id, hello.id))

@@ -11,8 +11,20 @@ CREATE VIEW ferry.lag AS
 		   coalesce(l.rows_per_s, 0) AS rows_per_second,
 		   l.txns AS transactions, l.rows, l.conflicts, l.quarantined,
 		   coalesce(l.failures, 0) AS failures, l.next_retry,
-		   l.error AS last_error, l.error_at AS last_error_at, l.last_message, l.pid
-	FROM ferry.peer p LEFT JOIN ferry._links() l ON l.peer = p.name;
+		   l.error AS last_error, l.error_at AS last_error_at, l.last_message, l.pid,
+		   k.kept_state, k.kept_bytes
+	FROM ferry.peer p LEFT JOIN ferry._links() l ON l.peer = p.name
+		LEFT JOIN LATERAL (
+			SELECT CASE WHEN s.active THEN 'streaming' WHEN s.slot_name IS NOT NULL THEN 'away' ELSE 'will resync' END AS kept_state,
+				   pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.confirmed_flush_lsn)::bigint AS kept_bytes
+			FROM ferry.local_node n
+				LEFT JOIN pg_catalog.pg_replication_slots s
+					ON s.slot_name = pg_catalog.format('ferry_%s_%s', lpad(to_hex(n.node_id), 8, '0'), lpad(to_hex(p.node_id), 8, '0'))
+					AND s.wal_status IS DISTINCT FROM 'lost'
+				LEFT JOIN ferry.given_up g ON g.node_id = p.node_id
+			WHERE s.slot_name IS NOT NULL OR g.node_id IS NOT NULL) k ON true;
+COMMENT ON COLUMN ferry.lag.kept_state IS 'the other direction: does the peer fetch our changes? streaming, away (log is kept for it) or will resync (not any more: it will copy what it lacks); null if it has never fetched any';
+COMMENT ON COLUMN ferry.lag.kept_bytes IS 'bytes of our log that the peer has not confirmed';
 COMMENT ON VIEW ferry.lag IS 'how far this node is behind each peer, and what its link is doing';
 COMMENT ON COLUMN ferry.lag.bytes_behind IS 'bytes of the peer''s WAL that are not applied here';
 COMMENT ON COLUMN ferry.lag.seconds_behind IS 'seconds since this node last held all that the peer had';

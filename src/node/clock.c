@@ -18,6 +18,7 @@
  */
 #include "postgres.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "access/xact.h"
@@ -49,6 +50,7 @@ typedef struct ClockFile
 	uint32		magic;
 	uint32		reserved;
 	uint64		high_water;
+	uint64		folder;			/* the inode of CLOCK_DIR: a copy of the files has another */
 	pg_crc32c	crc;
 } ClockFile;
 
@@ -73,6 +75,15 @@ clock_crc(const ClockFile *f)
 	return crc;
 }
 
+/* which folder this is: copies of a data directory differ in it; 0 if there is none */
+static uint64
+clock_folder(void)
+{
+	struct stat st;
+
+	return stat(CLOCK_DIR, &st) == 0 ? (uint64) st.st_ino : 0;
+}
+
 /* make a mark durable; raises if it cannot */
 static void
 write_mark(Oid dboid, Hlc mark)
@@ -86,12 +97,13 @@ write_mark(Oid dboid, Hlc mark)
 	clock_path(temp, dboid, ".tmp");
 	f.magic = CLOCK_MAGIC;
 	f.high_water = mark;
-	f.crc = clock_crc(&f);
 
 	if (MakePGDirectory(CLOCK_DIR) < 0 && errno != EEXIST)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not create directory \"%s\": %m", CLOCK_DIR)));
+	f.folder = clock_folder();
+	f.crc = clock_crc(&f);
 	fd = OpenTransientFile(temp, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
 	if (fd < 0)
 		ereport(ERROR,
@@ -113,9 +125,10 @@ write_mark(Oid dboid, Hlc mark)
 	(void) durable_rename(temp, path, ERROR);
 }
 
-void
+bool
 node_clock_load(NodeShared *node, Oid dboid)
 {
+	bool		is_here = true;
 	char		path[MAXPGPATH];
 	ClockFile	f;
 	Hlc			mark = 0;
@@ -138,10 +151,24 @@ node_clock_load(NodeShared *node, Oid dboid)
 					 errmsg("clock file \"%s\" is damaged", path),
 					 errhint("If it is removed, the clock restarts at the wall clock: make sure that this is later than every stamp that this node has given.")));
 		mark = f.high_water;
+		is_here = f.folder == clock_folder();
 	}
-	pg_atomic_write_u64(&node->clock, mark);
+	node->loaded_mark = mark;
+	node->first_possible = Max(mark + 1, hlc_from_us(GetCurrentTimestamp()));
+	pg_atomic_write_u64(&node->clock, node->first_possible - 1);
 	pg_atomic_write_u64(&node->high_water, mark);
 	pg_atomic_write_u64(&node->last_stamp, mark);
+	return is_here;
+}
+
+void
+node_clock_confirm(void)
+{
+	NodeShared *node = node_current();
+
+	LWLockAcquire(node_array->lock, LW_EXCLUSIVE);
+	write_mark(node->dboid, pg_atomic_read_u64(&node->high_water));
+	LWLockRelease(node_array->lock);
 }
 
 /* the mark must reach needed: write it further ahead, once for all who wait */
@@ -167,6 +194,8 @@ node_stamp(void)
 	uint64		last = pg_atomic_read_u64(&node->clock);
 	Dot			dot;
 
+	if (unlikely(pg_atomic_read_u32(&node->doubt) != NODE_IS_SURE))
+		incarnation_wait(node);
 	if (first_stamp_lxid != COMPAT_MY_LXID)
 	{
 		/* that there will be a stamp must be known before it is taken */

@@ -57,8 +57,8 @@ node_register_label_provider(void)
 	registered = true;
 }
 
-static NodeId
-random_id(void)
+NodeId
+node_random_id(void)
 {
 	NodeId		id = NODE_ID_NONE;
 
@@ -113,14 +113,14 @@ ferry_create_node(PG_FUNCTION_ARGS)
 				 errmsg("database \"%s\" is already the ferry node \"%s\"",
 						get_database_name(MyDatabaseId), node_name())));
 
-	id = random_id();
+	id = node_random_id();
 	args[0] = Int64GetDatum(id);
 	args[1] = PG_GETARG_DATUM(0);
 	args[2] = PG_GETARG_DATUM(1);
 	args[3] = PG_GETARG_DATUM(2);
 	SPI_connect();
-	SPI_execute_with_args("INSERT INTO ferry.local_node (node_id, name, dsn, groups) "
-						  "VALUES ($1, $2, $3, ARRAY[$4])",
+	SPI_execute_with_args("INSERT INTO ferry.local_node (node_id, name, dsn, groups, system_id, timeline, database) "
+						  "SELECT $1, $2, $3, ARRAY[$4], h.system_id, h.timeline, h.database FROM ferry._here() h",
 						  4, types, args, NULL, false, 0);
 	SPI_execute_with_args("INSERT INTO ferry.member (node_id, name, dsn, dsn_at) "
 						  "VALUES ($1, $2, $3, pg_catalog.clock_timestamp())",

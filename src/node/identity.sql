@@ -6,12 +6,25 @@ CREATE TABLE ferry.local_node (
 	name		name NOT NULL,
 	dsn			text NOT NULL,
 	incarnation	int NOT NULL DEFAULT 1,
+	system_id	bigint NOT NULL,
+	timeline	bigint NOT NULL,
+	database	oid NOT NULL,
 	groups		uuid[] NOT NULL CHECK (cardinality(groups) > 0),
 	created_at	timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE ferry.local_node IS 'this database as a node: one row';
 COMMENT ON COLUMN ferry.local_node.groups IS 'the group of nodes that this one belongs to, by every id that it has or had before groups were joined; sorted';
 SELECT pg_catalog.pg_extension_config_dump('ferry.local_node', '');
+
+CREATE FUNCTION ferry._here(OUT system_id bigint, OUT timeline bigint, OUT database oid, OUT instance bigint)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_here';
+COMMENT ON FUNCTION ferry._here() IS 'internal: the server, its timeline, this database, this run of the server';
+
+CREATE FUNCTION ferry._is_in_doubt() RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_is_in_doubt';
+COMMENT ON FUNCTION ferry._is_in_doubt() IS 'internal: was this database restored, promoted or copied, and has not found out what that means?';
 
 CREATE FUNCTION ferry.create_node(name name, dsn text, group_id uuid DEFAULT gen_random_uuid()) RETURNS bigint
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE

@@ -14,12 +14,14 @@ CREATE TABLE ferry.member (
 	in_mesh		boolean NOT NULL DEFAULT false,
 	is_dropped	boolean NOT NULL DEFAULT false,
 	successor	bigint,
+	went_back	boolean NOT NULL DEFAULT false,
 	first_seen	timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE ferry.member IS 'every node that this one knows, itself included';
 COMMENT ON COLUMN ferry.member.dsn_at IS 'when the node said so; -infinity if we had it from somebody else';
 COMMENT ON COLUMN ferry.member.in_mesh IS 'has joined by ferry.join: all such nodes are linked with each other';
 COMMENT ON COLUMN ferry.member.is_dropped IS 'has left for good, or is an earlier incarnation of its successor';
+COMMENT ON COLUMN ferry.member.went_back IS 'it told others what it held after it had lost some of it: what it told does not count';
 COMMENT ON COLUMN ferry.member.successor IS 'the node id under which this node goes on, after a restore or a failover';
 SELECT pg_catalog.pg_extension_config_dump('ferry.member', '');
 
@@ -28,7 +30,7 @@ CREATE FUNCTION ferry._members() RETURNS jsonb
 	SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 	SELECT coalesce(jsonb_agg(jsonb_build_object('node_id', m.node_id, 'name', m.name, 'dsn', m.dsn, 'dsn_at', m.dsn_at,
-			'in_mesh', m.in_mesh, 'is_dropped', m.is_dropped, 'successor', m.successor) ORDER BY m.node_id), '[]')
+			'in_mesh', m.in_mesh, 'is_dropped', m.is_dropped, 'successor', m.successor, 'went_back', m.went_back) ORDER BY m.node_id), '[]')
 	FROM ferry.member m;
 	END;
 COMMENT ON FUNCTION ferry._members() IS 'internal: what this node knows of members, for others to merge';
@@ -46,7 +48,7 @@ DECLARE
 	news	boolean := false;
 BEGIN
 	FOR r IN SELECT m.node_id, m.name, m.dsn, coalesce(m.dsn_at, '-infinity'), coalesce(m.in_mesh, false),
-					coalesce(m.is_dropped, false), m.successor, now()
+					coalesce(m.is_dropped, false), m.successor, coalesce(m.went_back, false), now()
 			 FROM jsonb_populate_recordset(NULL::ferry.member, members) m
 			 WHERE m.node_id BETWEEN 1 AND 4294967295 AND m.name IS NOT NULL ORDER BY m.node_id LOOP
 		INSERT INTO ferry.member (node_id, name) VALUES (r.node_id, r.name) ON CONFLICT DO NOTHING;
@@ -58,11 +60,12 @@ BEGIN
 			dsn_at = greatest(m.dsn_at, r.dsn_at),
 			in_mesh = m.in_mesh OR r.in_mesh,
 			is_dropped = m.is_dropped OR r.is_dropped,
-			successor = greatest(m.successor, r.successor)
+			successor = greatest(m.successor, r.successor),
+			went_back = m.went_back OR r.went_back
 		WHERE m.node_id = r.node_id
 			AND ((m.dsn IS NULL AND r.dsn IS NOT NULL) OR r.dsn_at > m.dsn_at
 				 OR (r.dsn_at = m.dsn_at AND r.dsn_at > '-infinity' AND r.dsn > m.dsn)
-				 OR r.in_mesh > m.in_mesh OR r.is_dropped > m.is_dropped OR greatest(m.successor, r.successor) IS DISTINCT FROM m.successor);
+				 OR r.in_mesh > m.in_mesh OR r.is_dropped > m.is_dropped OR r.went_back > m.went_back OR greatest(m.successor, r.successor) IS DISTINCT FROM m.successor);
 		news := news OR FOUND;
 		IF r.is_dropped AND NOT old.is_dropped THEN
 			PERFORM ferry._member_has_left(r.node_id);

@@ -16,19 +16,33 @@
 
 #include "core/version.h"
 
+/* are we who ferry.local_node says? */
+typedef enum NodeDoubt
+{
+	NODE_IS_SURE,
+	NODE_IS_DOUBTFUL,			/* restored, promoted, copied or rolled back: the supervisor is to find out */
+	NODE_IS_COPY				/* of a node that lives: writes are refused */
+} NodeDoubt;
+
 typedef struct NodeShared
 {
 	Oid			dboid;			/* InvalidOid: free entry */
 	NodeId		id;
+	NodeId		settled_id;		/* of which doubt speaks: another id was given by ferry.become_node */
 	pg_atomic_uint64 clock;		/* last stamp given or seen */
 	pg_atomic_uint64 last_stamp;	/* latest own stamp of a transaction that has ended */
 	pg_atomic_uint64 high_water;	/* on disk; no stamp beyond it may be used */
 	pg_atomic_uint32 config_generation; /* bumped when peers or tables change */
 	pg_atomic_uint64 verify_due;	/* TimestampTz of the next run of the verifier; 0: never */
 	struct Latch *supervisor_latch; /* NULL if none runs */
+	pg_atomic_uint32 doubt;		/* NodeDoubt */
+	pg_atomic_uint32 went_back; /* a peer holds writes of ours that we lost: the promise on record is not true */
+	Hlc			loaded_mark;	/* the mark that was found at the start */
+	Hlc			first_possible; /* no stamp between these two was ever given */
 } NodeShared;
 
 /* settings (defined in ferry.c) */
+extern int	ferry_max_slot_wal_mb;
 extern int	ferry_max_nodes;
 extern int	ferry_max_links;
 extern int	ferry_max_clock_skew_ms;
@@ -97,6 +111,15 @@ extern void node_list_changed(void);
 /* in supervisor and launcher: who it is, and (NULL) that it is gone */
 extern void node_set_supervisor(struct Latch *latch);
 extern void node_set_launcher(struct Latch *latch);
+
+/* an id for a new node or incarnation */
+extern NodeId node_random_id(void);
+
+/* it is certain now who we are: take ferry.local_node and ferry.holding as they stand */
+extern void incarnation_settled(void);
+
+/* this database's database, and with it the clock's folder, is the right one from now on */
+extern void node_clock_confirm(void);
 
 /* supervisor duty, every few seconds: keep the high-water mark ahead */
 extern void node_clock_keep_ahead(void);

@@ -58,12 +58,16 @@ node_shmem_init(void)
 	{
 		memset(node_array, 0, node_shmem_size());
 		node_array->lock = &(GetNamedLWLockTranche("ferry")[0].lock);
+		if (!pg_strong_random(&node_array->instance, sizeof(node_array->instance)))
+			elog(ERROR, "could not generate a random number");
 		for (int i = 0; i < ferry_max_nodes; i++)
 		{
 			pg_atomic_init_u64(&node_array->nodes[i].clock, 0);
 			pg_atomic_init_u64(&node_array->nodes[i].last_stamp, 0);
 			pg_atomic_init_u64(&node_array->nodes[i].high_water, 0);
 			pg_atomic_init_u32(&node_array->nodes[i].config_generation, 0);
+			pg_atomic_init_u32(&node_array->nodes[i].doubt, NODE_IS_SURE);
+			pg_atomic_init_u32(&node_array->nodes[i].went_back, 0);
 			pg_atomic_init_u64(&node_array->nodes[i].verify_due, 0);
 		}
 	}
@@ -81,7 +85,7 @@ node_is_preloaded(void)
  * triggers and defaults.  Returns false if there is no such table or row.
  */
 static bool
-read_local_node(NodeId *id, char *name)
+read_local_node(NodeId *id, char *name, bool *is_here)
 {
 	Oid			relid = get_relname_relid("local_node", get_namespace_oid("ferry", true));
 	Relation	rel;
@@ -101,6 +105,9 @@ read_local_node(NodeId *id, char *name)
 		int			id_attno = get_attnum(relid, "node_id");
 		int			name_attno = get_attnum(relid, "name");
 
+		*is_here = incarnation_is_here((uint64) DatumGetInt64(heap_getattr(tuple, get_attnum(relid, "system_id"), RelationGetDescr(rel), &isnull)),
+									   (uint32) DatumGetInt64(heap_getattr(tuple, get_attnum(relid, "timeline"), RelationGetDescr(rel), &isnull)),
+									   DatumGetObjectId(heap_getattr(tuple, get_attnum(relid, "database"), RelationGetDescr(rel), &isnull)));
 		*id = (NodeId) DatumGetInt64(heap_getattr(tuple, id_attno, RelationGetDescr(rel), &isnull));
 		strlcpy(name, NameStr(*DatumGetName(heap_getattr(tuple, name_attno, RelationGetDescr(rel), &isnull))),
 				NAMEDATALEN);
@@ -114,7 +121,7 @@ read_local_node(NodeId *id, char *name)
 
 /* the entry of this database, made if it is not there yet */
 static NodeShared *
-attach(NodeId id)
+attach(NodeId id, bool is_here)
 {
 	NodeShared *entry = NULL;
 	NodeShared *free_entry = NULL;
@@ -134,7 +141,10 @@ attach(NodeId id)
 		entry = free_entry;
 		entry->supervisor_latch = NULL;
 		pg_atomic_write_u64(&entry->verify_due, 0);
-		node_clock_load(entry, MyDatabaseId);
+		is_here &= node_clock_load(entry, MyDatabaseId);
+		pg_atomic_write_u32(&entry->doubt, is_here ? NODE_IS_SURE : NODE_IS_DOUBTFUL);
+		pg_atomic_write_u32(&entry->went_back, 0);
+		entry->settled_id = id;
 		watermark_load(MyDatabaseId);
 		entry->dboid = MyDatabaseId;
 	}
@@ -154,15 +164,16 @@ NodeShared *
 node_current_or_null(void)
 {
 	NodeId		id;
+	bool		is_here;
 
 	if (mine != NULL && mine->dboid == MyDatabaseId && mine->id != NODE_ID_NONE)
 		return mine;
 	mine = NULL;
 	if (node_array == NULL || !OidIsValid(MyDatabaseId) || !IsTransactionState())
 		return NULL;
-	if (!read_local_node(&id, my_name))
+	if (!read_local_node(&id, my_name, &is_here))
 		return NULL;
-	mine = attach(id);
+	mine = attach(id, is_here);
 	return mine;
 }
 

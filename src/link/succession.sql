@@ -1,0 +1,145 @@
+/* --- going on under another id --- */
+
+CREATE FUNCTION ferry._new_node_id() RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_new_node_id';
+COMMENT ON FUNCTION ferry._new_node_id() IS 'internal: an id for a new node or incarnation';
+REVOKE ALL ON FUNCTION ferry._new_node_id() FROM PUBLIC;
+
+CREATE FUNCTION ferry._incarnation_settled() RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_incarnation_settled';
+COMMENT ON FUNCTION ferry._incarnation_settled() IS 'internal: it is certain who this node is; in a transaction after the one that wrote it';
+REVOKE ALL ON FUNCTION ferry._incarnation_settled() FROM PUBLIC;
+
+CREATE FUNCTION ferry._check_sight(lsn pg_lsn, hlc bigint) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_check_sight';
+COMMENT ON FUNCTION ferry._check_sight(pg_lsn, bigint) IS 'internal: what a peer has seen of us; false if this node cannot have written it';
+REVOKE ALL ON FUNCTION ferry._check_sight(pg_lsn, bigint) FROM PUBLIC;
+
+/* what we have seen of another node: its log, and its writes */
+CREATE FUNCTION ferry._sight_of(node_id bigint) RETURNS jsonb
+	LANGUAGE sql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	SELECT jsonb_build_object('node_id', _sight_of.node_id,
+		'lsn', (SELECT pg_replication_origin_progress(o.roname, false) FROM pg_replication_origin o
+				WHERE o.roname = format('ferry_%s_%s', lpad(to_hex(n.node_id), 8, '0'), lpad(to_hex(_sight_of.node_id), 8, '0'))),
+		'hlc', (SELECT (regexp_match(h.vector, format('(?:^|,)%s:([0-9]+)', _sight_of.node_id)))[1]
+				FROM ferry.holding h WHERE h.node_id = n.node_id))
+	FROM ferry.local_node n;
+	END;
+COMMENT ON FUNCTION ferry._sight_of(bigint) IS 'internal: what we have seen of another node';
+REVOKE ALL ON FUNCTION ferry._sight_of(bigint) FROM PUBLIC;
+
+/*
+ * The identity changes, what is held does not: what we hold of the old id is what
+ * was promised on record, which the log has behind all that it promises; but not
+ * if we have given stamps since then without knowing that some were lost.
+ */
+CREATE FUNCTION ferry._take_identity(id bigint, name name, dsn text, went_back boolean) RETURNS void
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	old	bigint := (SELECT n.node_id FROM ferry.local_node n);
+	r	record;
+BEGIN
+	UPDATE ferry.local_node n SET node_id = id, name = _take_identity.name, dsn = _take_identity.dsn,
+		incarnation = n.incarnation + 1, system_id = h.system_id, timeline = h.timeline, database = h.database
+		FROM ferry._here() h;
+	INSERT INTO ferry.holding (node_id, vector)
+		SELECT id, CASE WHEN went_back THEN ltrim(regexp_replace(h.vector, format('(^|,)%s:[0-9]+', old), ''), ',') ELSE h.vector END
+		FROM ferry.holding h WHERE h.node_id = old;
+	DELETE FROM ferry.holding h WHERE h.node_id = old;
+	DELETE FROM ferry.copied_table;
+	UPDATE ferry.peer SET slot_lsn = NULL, via_lsn = NULL, copy_via = NULL;
+	FOR r IN SELECT o.roname FROM pg_replication_origin o WHERE o.roname LIKE format('ferry\_%s\_%%', lpad(to_hex(old), 8, '0')) LOOP
+		BEGIN
+			PERFORM pg_replication_origin_drop(r.roname);
+		EXCEPTION WHEN object_in_use THEN
+			NULL;
+		END;
+	END LOOP;
+	FOR r IN SELECT s.slot_name, s.active_pid FROM pg_replication_slots s
+			 WHERE s.database = current_database() AND s.slot_name LIKE format('ferry\_%s\_%%', lpad(to_hex(old), 8, '0')) LOOP
+		BEGIN
+			PERFORM pg_terminate_backend(r.active_pid, 5000) WHERE r.active_pid IS NOT NULL;
+			PERFORM pg_drop_replication_slot(r.slot_name);
+		EXCEPTION WHEN object_in_use THEN
+			NULL;
+		END;
+	END LOOP;
+	PERFORM ferry._config_changed();
+END $$;
+COMMENT ON FUNCTION ferry._take_identity(bigint, name, text, boolean) IS 'internal: this database goes on under another id';
+REVOKE ALL ON FUNCTION ferry._take_identity(bigint, name, text, boolean) FROM PUBLIC;
+
+/* a new incarnation of the same node; null if it has been dropped: then it stays what it is */
+CREATE FUNCTION ferry._succeed_self(went_back boolean) RETURNS bigint
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	me	ferry.member;
+	id	bigint := ferry._new_node_id();
+	dsn	text := (SELECT n.dsn FROM ferry.local_node n);
+BEGIN
+	SELECT m.* INTO me FROM ferry.member m JOIN ferry.local_node n ON n.node_id = m.node_id;
+	IF me.is_dropped THEN
+		UPDATE ferry.local_node n SET system_id = h.system_id, timeline = h.timeline, database = h.database FROM ferry._here() h;
+		RETURN NULL;
+	END IF;
+	PERFORM ferry._take_identity(id, me.name, dsn, went_back);
+	INSERT INTO ferry.member (node_id, name, dsn, dsn_at, in_mesh)
+		VALUES (id, me.name, dsn, clock_timestamp(), me.in_mesh);
+	UPDATE ferry.member m SET is_dropped = true, successor = id, went_back = _succeed_self.went_back WHERE m.node_id = me.node_id;
+	RETURN id;
+END $$;
+COMMENT ON FUNCTION ferry._succeed_self(boolean) IS 'internal: take a new incarnation';
+REVOKE ALL ON FUNCTION ferry._succeed_self(boolean) FROM PUBLIC;
+
+CREATE FUNCTION ferry.become_node(name name, dsn text) RETURNS bigint
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id	bigint := ferry._new_node_id();
+BEGIN
+	PERFORM ferry._require_node();
+	IF NOT name ~ '^[a-z0-9_]+$' THEN
+		RAISE EXCEPTION 'invalid node name "%"', name USING ERRCODE = 'invalid_name',
+			HINT = 'Use lower-case letters, digits and underscores.';
+	END IF;
+	IF EXISTS (SELECT FROM ferry.member m WHERE m.name = become_node.name AND NOT m.is_dropped) THEN
+		RAISE EXCEPTION 'another node has the name "%" already', name USING ERRCODE = 'duplicate_object',
+			HINT = 'Node names must be unique.';
+	END IF;
+	IF NOT ferry._is_in_doubt() THEN
+		RAISE EXCEPTION 'this database is no copy' USING ERRCODE = 'object_not_in_prerequisite_state',
+			DETAIL = 'A node keeps its identity. Only a database that was restored or copied while its original lives takes another one.';
+	END IF;
+	DELETE FROM ferry.peer;
+	PERFORM ferry._take_identity(id, name, dsn, false);
+	INSERT INTO ferry.member (node_id, name, dsn, dsn_at) VALUES (id, name, dsn, clock_timestamp());
+	RETURN id;
+END $$;
+COMMENT ON FUNCTION ferry.become_node(name, text) IS 'make the copy of a living node a node of its own, linked with nobody; returns the node id';
+REVOKE ALL ON FUNCTION ferry.become_node(name, text) FROM PUBLIC;
+
+CREATE FUNCTION ferry.set_dsn(dsn text) RETURNS void
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+	PERFORM ferry._require_node();
+	UPDATE ferry.local_node SET dsn = set_dsn.dsn;
+	UPDATE ferry.member m SET dsn = set_dsn.dsn, dsn_at = clock_timestamp()
+		FROM ferry.local_node n WHERE n.node_id = m.node_id;
+	PERFORM ferry._config_changed();
+END $$;
+COMMENT ON FUNCTION ferry.set_dsn(text) IS 'peers reach this node in another way from now on; those that joined follow';
+REVOKE ALL ON FUNCTION ferry.set_dsn(text) FROM PUBLIC;
