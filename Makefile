@@ -11,6 +11,7 @@ SQL_PARTS = \
 	src/node/identity.sql \
 	src/node/member.sql \
 	src/state/version.sql \
+	src/state/range_tombstone.sql \
 	src/capture/capture.sql \
 	src/node/table.sql \
 	src/node/holding.sql \

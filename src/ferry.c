@@ -28,6 +28,7 @@
 #include "node/deaths.h"
 #include "node/holding.h"
 #include "node/node.h"
+#include "node/seen.h"
 #include "node/watermark.h"
 #include "verify/pace.h"
 
@@ -63,6 +64,7 @@ request_shared_memory(void)
 		previous_shmem_request_hook();
 	RequestAddinShmemSpace(add_size(add_size(node_shmem_size(), deaths_shmem_size()), link_shmem_size()));
 	RequestAddinShmemSpace(add_size(watermark_shmem_size(), holding_shmem_size()));
+	RequestAddinShmemSpace(seen_shmem_size());
 	RequestNamedLWLockTranche("ferry", 5);	/* [0] nodes, [1] links, [2] deaths, [3] prepared, [4] holdings */
 }
 
@@ -75,6 +77,7 @@ start_shared_memory(void)
 	watermark_shmem_init();
 	holding_shmem_init();
 	deaths_shmem_init();
+	seen_shmem_init();
 	link_shmem_init();
 }
 

@@ -17,6 +17,7 @@ CREATE TABLE ferry.conflict (
 	remote_dot	text NOT NULL,
 	winner		text NOT NULL,
 	rule		text NOT NULL,
+	constraint_name text,
 	xid			xid NOT NULL
 );
 ALTER SEQUENCE ferry.conflict_id_seq OWNED BY ferry.conflict.id;
@@ -26,11 +27,12 @@ SELECT pg_catalog.pg_extension_config_dump('ferry.conflict_id_seq', '');
 
 CREATE VIEW ferry.conflicts AS
 	SELECT id, at, relation, key, kind, columns, local_row, remote_row,
-		   local_dot, remote_dot, winner, rule, peer
+		   local_dot, remote_dot, winner, rule, constraint_name, peer
 	FROM ferry.conflict;
 COMMENT ON VIEW ferry.conflicts IS 'every conflict that this node resolved: when, where, what both sides had written, who won and by which rule';
-COMMENT ON COLUMN ferry.conflicts.kind IS 'insert_insert, update_update, update_delete (changed here, deleted there), delete_update, or divergence (found by ferry.verify)';
-COMMENT ON COLUMN ferry.conflicts.columns IS 'the columns that both sides had set to different values';
+COMMENT ON COLUMN ferry.conflicts.kind IS 'insert_insert, update_update, update_delete (changed here, deleted there), delete_update, unique_key, foreign_key, check, truncate, or divergence (found by ferry.verify)';
+COMMENT ON COLUMN ferry.conflicts.key IS 'of the row; where two rows clash (unique_key) of the one that lost, and both images hold their keys';
+COMMENT ON COLUMN ferry.conflicts.columns IS 'the columns that both sides had set to different values, or that the constraint is on';
 COMMENT ON COLUMN ferry.conflicts.local_row IS 'the row as this node held it, null if it was deleted here';
 COMMENT ON COLUMN ferry.conflicts.remote_row IS 'the row as it came, null if it was deleted there';
 COMMENT ON COLUMN ferry.conflicts.local_dot IS 'the last write in the local state: <hlc>@<node id>';
@@ -72,7 +74,21 @@ CREATE FUNCTION ferry.retry_quarantine() RETURNS bigint
 COMMENT ON FUNCTION ferry.retry_quarantine() IS 'merge the quarantined states whose cause is gone; returns how many were merged';
 REVOKE ALL ON FUNCTION ferry.retry_quarantine() FROM PUBLIC;
 
+/* --- own writes --- */
+
+CREATE TABLE ferry.own_write (
+	relid		oid NOT NULL,
+	key			jsonb NOT NULL
+);
+COMMENT ON TABLE ferry.own_write IS 'internal: rows that merging wrote with a stamp of this node, to be told to all peers';
+
 /* --- states --- */
+
+CREATE FUNCTION ferry._state_frame(schema text, name text, key jsonb) RETURNS bytea
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_state_frame';
+COMMENT ON FUNCTION ferry._state_frame(text, text, jsonb) IS 'internal: the state of a row as a frame, for a peer that asks';
+REVOKE ALL ON FUNCTION ferry._state_frame(text, text, jsonb) FROM PUBLIC;
 
 CREATE FUNCTION ferry.state(rel regclass, key jsonb) RETURNS jsonb
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE

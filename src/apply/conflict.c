@@ -26,7 +26,7 @@
 
 #include "apply/conflict.h"
 
-#define CONFLICT_NATTS 15
+#define CONFLICT_NATTS 16
 
 static const char *const kind_names[] = {
 	[CONFLICT_INSERT_INSERT] = "insert_insert",
@@ -34,6 +34,10 @@ static const char *const kind_names[] = {
 	[CONFLICT_UPDATE_DELETE] = "update_delete",
 	[CONFLICT_DELETE_UPDATE] = "delete_update",
 	[CONFLICT_DIVERGENCE] = "divergence",
+	[CONFLICT_UNIQUE_KEY] = "unique_key",
+	[CONFLICT_FOREIGN_KEY] = "foreign_key",
+	[CONFLICT_CHECK] = "check",
+	[CONFLICT_TRUNCATE] = "truncate",
 };
 
 static const char *const winner_names[] = {
@@ -72,6 +76,16 @@ apply_log_insert(const char *table, const Datum *values, const bool *nulls)
 	table_close(rel, RowExclusiveLock);
 }
 
+/* a side's image, null if it is dead; with its key where the sides are of different rows */
+static Datum
+image(const FerryTable *table, Relation rel, const RowState *state, const Conflict *conflict, bool *isnull)
+{
+	*isnull = !state->alive;
+	if (*isnull)
+		return (Datum) 0;
+	return conflict->subject ? state_image_to_jsonb(table, rel, state) : state_row_to_jsonb(table, rel, state);
+}
+
 void
 conflict_record(const FerryTable *table, Relation rel, const char *peer,
 				const RowState *local, const RowState *remote, const Conflict *conflict)
@@ -96,23 +110,21 @@ conflict_record(const FerryTable *table, Relation rel, const char *peer,
 	values[i++] = CStringGetTextDatum(quote_qualified_identifier(
 																 get_namespace_name(RelationGetNamespace(rel)),
 																 RelationGetRelationName(rel)));
-	values[i++] = state_key_to_jsonb(table, rel, local);
+	values[i++] = state_key_to_jsonb(table, rel, conflict->subject ? conflict->subject : local);
 	values[i++] = CStringGetTextDatum(kind_names[conflict->kind]);
 	values[i++] = text_array(conflict->columns);
-	if (local->alive)
-		values[i] = state_row_to_jsonb(table, rel, local);
-	else
-		nulls[i] = true;
+	values[i] = image(table, rel, local, conflict, &nulls[i]);
 	i++;
-	if (remote->alive)
-		values[i] = state_row_to_jsonb(table, rel, remote);
-	else
-		nulls[i] = true;
+	values[i] = image(table, rel, remote, conflict, &nulls[i]);
 	i++;
 	values[i++] = dot_text(local->version.last);
 	values[i++] = dot_text(remote->version.last);
 	values[i++] = CStringGetTextDatum(winner_names[conflict->winner]);
 	values[i++] = CStringGetTextDatum(conflict->rule);
+	nulls[i] = conflict->constraint == NULL;
+	if (conflict->constraint)
+		values[i] = CStringGetTextDatum(conflict->constraint);
+	i++;
 	values[i++] = TransactionIdGetDatum(GetCurrentTransactionId());
 	Assert(i == CONFLICT_NATTS);
 

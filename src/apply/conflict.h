@@ -16,6 +16,10 @@ typedef enum ConflictKind
 	CONFLICT_UPDATE_UPDATE,		/* both changed the same columns to different values */
 	CONFLICT_UPDATE_DELETE,		/* changed here, deleted there */
 	CONFLICT_DELETE_UPDATE,		/* deleted here, changed there */
+	CONFLICT_UNIQUE_KEY,		/* two rows, one value in a unique or exclusion constraint */
+	CONFLICT_FOREIGN_KEY,		/* a row refers to one that died elsewhere */
+	CONFLICT_CHECK,				/* each side's row is valid, the merged one is not */
+	CONFLICT_TRUNCATE,			/* changed here or there beside a TRUNCATE */
 	CONFLICT_DIVERGENCE			/* found by verification: what should have been equal was not */
 } ConflictKind;
 
@@ -32,7 +36,9 @@ typedef struct Conflict
 	ConflictKind kind;
 	ConflictWinner winner;
 	const char *rule;
-	List	   *columns;		/* of char *: what both sides wrote differently */
+	List	   *columns;		/* of char *: what both sides wrote differently, or what the constraint is on */
+	const char *constraint;		/* the constraint's name, or NULL */
+	const RowState *subject;	/* whose key is recorded where the two states are of different rows, or NULL */
 } Conflict;
 
 /*

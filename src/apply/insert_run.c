@@ -38,6 +38,8 @@
 #include "apply/insert_run.h"
 #include "apply/merge_row.h"
 #include "compat.h"
+#include "node/seen.h"
+#include "state/range_tombstone.h"
 
 #define RUN_ROWS 256
 #define RUN_BYTES (256 * 1024)
@@ -100,10 +102,12 @@ is_birth(const FerryTable *table, const RowState *state)
 bool
 insert_run_add(InsertRun *run, RowState *state)
 {
-	if (!is_birth(target_table(run->target), state))
+	if (!is_birth(target_table(run->target), state) ||
+		ranges_cover(ranges_of(target_table(run->target)->rootid), &state->version))
 		return false;
 	Assert(run->n < RUN_ROWS);
 	merge_raise_clock(state);
+	seen_note(&state->version);
 	run->states[run->n++] = state;
 	return true;
 }

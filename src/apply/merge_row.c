@@ -14,12 +14,15 @@
  *	  it, we start over;
  *	- the key is being inserted by a transaction that we cannot see yet:
  *	  target_key_is_free() waits for it, we start over;
+ *	- TRUNCATE and range tombstones keep writers of rows out: see range_merge.c;
  *	- we write a tombstone while someone inserts the row, or the other way
  *	  around: neither may have seen the other's.  Both look again after they have
  *	  written, waiting for what is being written; if row and tombstone stand now,
  *	  the tombstone is merged into the row as if it had come from a peer.
  *
- * What the merged row holds is state/merge_values.c's to say.
+ * What the merged row holds is state/merge_values.c's to say.  Where a state does
+ * not bring a large value that its write left alone, and we do not hold it, the
+ * sender is asked for the row as it holds it, which is merged instead (fetch.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -34,9 +37,14 @@
 
 #include "compat.h"
 #include "apply/conflict.h"
+#include "apply/fetch.h"
 #include "apply/merge_row.h"
+#include "apply/range_merge.h"
+#include "apply/unique.h"
 #include "node/node.h"
+#include "node/seen.h"
 #include "state/merge_values.h"
+#include "state/range_tombstone.h"
 
 /* rounds of "someone was faster" before we give up and let the caller retry */
 #define MAX_ROUNDS 10000
@@ -126,7 +134,8 @@ find_conflict(const FerryTable *table, Relation rel, const MergePlan *plan,
 typedef enum Round
 {
 	ROUND_DONE,
-	ROUND_AGAIN					/* what we found has changed: find again */
+	ROUND_AGAIN,				/* what we found has changed: find again */
+	ROUND_FETCH					/* a value is missing: get the whole state */
 } Round;
 
 /* merge remote into the row found (tomb NULL) or into the tombstone at tomb_tid */
@@ -149,6 +158,8 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 		return ROUND_DONE;
 	}
 
+	if (state_lacks_value(table, &plan, local, remote))
+		return ROUND_FETCH;
 	merged = state_merge(table, rel, &plan, local, remote);
 	if (plan.outcome == MERGE_MERGED)
 		conflicted = find_conflict(table, rel, &plan, local, remote, &conflict);
@@ -191,18 +202,10 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 static void
 write_first_state(ApplyTarget *t, RowState *remote)
 {
-	const FerryTable *table = target_table(t);
 	Tombstones *tombs = target_tombstones(t);
 
 	if (remote->alive)
-	{
-		for (int c = 0; c < table->nplain; c++)
-		{
-			if (remote->kinds[table->plain_attnos[c] - 1] == VALUE_UNCHANGED)
-				state_missing_value(table, target_relation(t), table->plain_attnos[c]);
-		}
 		target_insert(t, remote);
-	}
 	else
 	{
 		tombstones_put(tombs, remote, NULL);
@@ -234,8 +237,17 @@ merge_pair(ApplyTarget *t, RowState *local, ApplyFound *found, RowState *tomb, I
 		CommandCounterIncrement();
 		return ROUND_DONE;
 	}
-	if (merge_with(t, local, found, NULL, tomb, NULL, &ignored) == ROUND_AGAIN)
-		return ROUND_AGAIN;
+	switch (merge_with(t, local, found, NULL, tomb, NULL, &ignored))
+	{
+		case ROUND_DONE:
+			break;
+		case ROUND_FETCH:
+			/* there is nobody to ask: say which value it is */
+			(void) state_merge(table, target_relation(t), &plan, local, tomb);
+			/* FALLTHROUGH */
+		case ROUND_AGAIN:
+			return ROUND_AGAIN;
+	}
 	tombstones_remove(tombs, tomb_tid);
 	CommandCounterIncrement();
 	return ROUND_DONE;
@@ -256,6 +268,25 @@ merge_raise_clock(const RowState *remote)
 	node_clock_raise(newest);
 }
 
+/* what the sender holds of the key of a state that lacks values; raises if it cannot be asked */
+static RowState *
+whole_state(ApplyTarget *t, RowState *remote, const char *peer)
+{
+	const FerryTable *table = target_table(t);
+	RowState   *whole = fetch_state(t, remote, peer);
+
+	if (whole)
+	{
+		merge_raise_clock(whole);
+		seen_note(&whole->version);
+		return whole;
+	}
+	for (int c = 0; c < table->nplain; c++)
+		if (remote->kinds[table->plain_attnos[c] - 1] == VALUE_UNCHANGED)
+			state_missing_value(table, target_relation(t), table->plain_attnos[c]);
+	pg_unreachable();
+}
+
 void
 merge_row_held(ApplyTarget *t, const RowState *key, RowState **row, RowState **tomb)
 {
@@ -268,6 +299,18 @@ merge_row_held(ApplyTarget *t, const RowState *key, RowState **row, RowState **t
 	state_key_values(table, key, key_values);
 	*row = target_find(t, key, &found) ? state_from_slot(table, found.slot) : NULL;
 	*tomb = tombstones_any(tombs) ? tombstones_find(tombs, key_values, &tid) : NULL;
+}
+
+RowState *
+merge_row_state(ApplyTarget *t, const RowState *key)
+{
+	RowState   *row;
+	RowState   *tomb;
+
+	merge_row_held(t, key, &row, &tomb);
+	if (row && tomb)
+		return merge_states(target_table(t), target_relation(t), row, tomb);
+	return row ? row : tomb;
 }
 
 ApplyResult
@@ -284,9 +327,14 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 
 	/* a birth, most likely: probe the index once instead of twice */
 	bool		expect_new = one_dot && target_births(t) > 0;
+	const RangeList *ranges;
 	ApplyResult result;
 
 	merge_raise_clock(remote);
+	ranges = ranges_of(RelationGetRelid(target_relation(t)));
+	if (ranges_cover(ranges, &remote->version))
+		return APPLY_IGNORED;
+	seen_note(&remote->version);
 	state_key_values(table, remote, key);
 
 	for (int round = 0; round < MAX_ROUNDS; round++)
@@ -312,8 +360,16 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 					continue;
 				}
 			}
-			if (merge_with(t, local, &found, NULL, remote, peer, &result) == ROUND_DONE)
-				return result;
+			switch (merge_with(t, local, &found, NULL, remote, peer, &result))
+			{
+				case ROUND_DONE:
+					return result;
+				case ROUND_FETCH:
+					remote = whole_state(t, remote, peer);
+					break;
+				case ROUND_AGAIN:
+					break;
+			}
 			continue;
 		}
 
@@ -323,16 +379,31 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 		local = tombstones_any(tombs) ? tombstones_find(tombs, key, &tomb_tid) : NULL;
 		if (local)
 		{
-			if (merge_with(t, local, NULL, &tomb_tid, remote, peer, &result) == ROUND_AGAIN)
-				continue;
+			switch (merge_with(t, local, NULL, &tomb_tid, remote, peer, &result))
+			{
+				case ROUND_DONE:
+					break;
+				case ROUND_FETCH:
+					remote = whole_state(t, remote, peer);
+					continue;
+				case ROUND_AGAIN:
+					continue;
+			}
 			if (remote->alive || result == APPLY_IGNORED)
 				return result;
 		}
 		else
 		{
+			if (remote->alive && state_lacks_value(table, NULL, NULL, remote))
+			{
+				remote = whole_state(t, remote, peer);
+				continue;
+			}
 			write_first_state(t, remote);
 			if (one_dot)
 				target_set_births(t, target_births(t) + 1);
+			if (ranges->n > 0 && remote->alive)
+				range_report_outlived(t, remote, peer);
 			result = APPLY_APPLIED;
 			if (remote->alive)
 			{
@@ -367,6 +438,8 @@ apply_state(Relation rel, FerryTable *table, RowState *remote, const char *peer)
 	t = target_open(rel, table);
 	target_enter(t);
 	result = merge_row(t, remote, peer);
+	if (unique_settle(t, peer) > 0)
+		result = APPLY_CONFLICT;
 	target_leave(t);
 	target_close(t);
 	AtEOXact_GUC(true, nest_level);

@@ -17,6 +17,9 @@ extern ApplyResult merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 /* what is held of a key: its row, its tombstone, NULL where there is none */
 extern void merge_row_held(ApplyTarget *t, const RowState *key, RowState **row, RowState **tomb);
 
+/* the one state of a key that this amounts to; NULL if it was never seen */
+extern RowState *merge_row_state(ApplyTarget *t, const RowState *key);
+
 /* two states of one key merged, without writing anything */
 extern RowState *merge_states(const FerryTable *table, Relation rel,
 							  const RowState *local, const RowState *remote);

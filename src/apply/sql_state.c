@@ -20,8 +20,8 @@
 
 #include "apply/apply.h"
 #include "apply/merge_row.h"
+#include "apply/range_merge.h"
 #include "node/node.h"
-#include "state/tombstone.h"
 
 static const char *const result_names[] = {
 	[APPLY_IGNORED] = "ignored",
@@ -76,15 +76,13 @@ ferry_state(PG_FUNCTION_ARGS)
 	Relation	rel = open_registered(PG_GETARG_OID(0), ACL_SELECT, &table);
 	RowState   *key = state_key_from_jsonb(table, rel, PG_GETARG_DATUM(1));
 	ApplyTarget *t = target_open(rel, table);
-	RowState   *row;
-	RowState   *tomb;
+	RowState   *row = merge_row_state(t, key);
 	Datum		result = (Datum) 0;
 
-	merge_row_held(t, key, &row, &tomb);
-	if (row && tomb)
-		row = merge_states(target_table(t), rel, row, tomb);
-	else if (tomb)
-		row = tomb;
+	/* what TRUNCATE took away is dead, as far as anybody knows */
+	if (row == NULL)
+		row = range_key_state(t, key);
+
 	if (row)
 		result = state_to_jsonb(target_table(t), rel, row);
 	target_close(t);

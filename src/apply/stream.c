@@ -38,9 +38,12 @@
 #include "apply/apply.h"
 #include "apply/insert_run.h"
 #include "apply/merge_row.h"
+#include "apply/own_write.h"
 #include "apply/quarantine.h"
+#include "apply/range_merge.h"
 #include "apply/relation_map.h"
 #include "apply/strategy_message.h"
+#include "apply/unique.h"
 #include "node/node.h"
 
 /* how often a row is tried again before quarantine if someone took its key meanwhile */
@@ -167,17 +170,32 @@ ensure_transaction(ApplyStream *s)
 	}
 }
 
+/* rows that were written on suspicion: see apply/unique.c */
+static void
+settle_target(ApplyStream *s, StreamRelation *r)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(s->row_cxt);
+
+	target_enter(r->target);
+	s->progress.conflicts += unique_settle(r->target, s->peer);
+	target_leave(r->target);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextReset(s->row_cxt);
+}
+
 /* write the new rows that wait; target_enter was called */
 static void
 flush_run(ApplyStream *s, StreamRelation *r)
 {
 	MemoryContext oldcontext;
+	uint64		before;
 
 	if (r->run == NULL)
 		return;
 	oldcontext = MemoryContextSwitchTo(s->row_cxt);
+	before = s->progress.results[APPLY_CONFLICT];
 	insert_run_flush(r->run, s->peer, s->progress.results);
-	s->progress.conflicts = s->progress.results[APPLY_CONFLICT];
+	s->progress.conflicts += s->progress.results[APPLY_CONFLICT] - before;
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextReset(s->row_cxt);
 }
@@ -194,6 +212,7 @@ close_target(ApplyStream *s, StreamRelation *r)
 		target_leave(r->target);
 		r->run = NULL;
 	}
+	settle_target(s, r);
 	r->births = target_births(r->target);
 
 	target_close(r->target);
@@ -215,6 +234,8 @@ close_targets(ApplyStream *s)
 XLogRecPtr
 apply_stream_commit(ApplyStream *s)
 {
+	XLogRecPtr	end;
+
 	Assert(!s->progress.in_remote_txn);
 	if (!s->progress.has_work)
 		return InvalidXLogRecPtr;
@@ -233,7 +254,10 @@ apply_stream_commit(ApplyStream *s)
 	}
 	XactLastCommitEnd = InvalidXLogRecPtr;
 	CommitTransactionCommand();
-	return XactLastCommitEnd;
+	end = XactLastCommitEnd;
+	if (own_write_is_due())
+		own_write_publish();
+	return end;
 }
 
 /* --- rows --- */
@@ -265,7 +289,8 @@ count_result(ApplyStream *s, ApplyResult result)
 {
 	s->progress.rows++;
 	s->progress.results[result]++;
-	s->progress.conflicts = s->progress.results[APPLY_CONFLICT];
+	if (result == APPLY_CONFLICT)
+		s->progress.conflicts++;
 }
 
 /* does the row wait in its table's run of new rows? */
@@ -288,11 +313,35 @@ run_takes(ApplyStream *s, StreamRelation *r, const WireRow *row)
 	return true;
 }
 
+/* a row or (row NULL) a range, merged into the open target; allocates in the current context */
+static ApplyResult
+merge_message(ApplyStream *s, StreamRelation *r, const WireRow *row, const WireRange *range)
+{
+	Version		version;
+	const char *error = NULL;
+	ApplyResult result;
+
+	target_enter(r->target);
+	if (row)
+		result = merge_row(r->target, relation_map_decode(&r->map, target_table(r->target), row), s->peer);
+	else
+	{
+		if (!version_decode(range->version, range->version_len, &version, &error))
+			ereport(ERROR,
+					(errcode(ERRCODE_PROTOCOL_VIOLATION),
+					 errmsg("invalid range tombstone of table \"%s.%s\"", r->map.wire.schema, r->map.wire.name),
+					 errdetail_internal("%s", error)));
+		result = range_tombstone_merge(r->target, &version, s->peer);
+	}
+	target_leave(r->target);
+	return result;
+}
+
 static void
-row_normal(ApplyStream *s, StreamRelation *r, const WireRow *row)
+row_normal(ApplyStream *s, StreamRelation *r, const WireRow *row, const WireRange *range)
 {
 	MemoryContext oldcontext;
-	RowState   *state;
+	ApplyResult result;
 
 	if (r->target == NULL)
 	{
@@ -303,17 +352,18 @@ row_normal(ApplyStream *s, StreamRelation *r, const WireRow *row)
 		s->open = lappend(s->open, r);
 		MemoryContextSwitchTo(oldcontext);
 	}
-	target_enter(r->target);
-	if (!run_takes(s, r, row))
+	if (row == NULL || !run_takes(s, r, row))
 	{
+		target_enter(r->target);
 		flush_run(s, r);
+		target_leave(r->target);
 		oldcontext = MemoryContextSwitchTo(s->row_cxt);
-		state = relation_map_decode(&r->map, target_table(r->target), row);
-		count_result(s, merge_row(r->target, state, s->peer));
+		result = merge_message(s, r, row, range);
+		if (row)
+			count_result(s, result);
 		MemoryContextSwitchTo(oldcontext);
 		MemoryContextReset(s->row_cxt);
 	}
-	target_leave(r->target);
 }
 
 /*
@@ -321,7 +371,7 @@ row_normal(ApplyStream *s, StreamRelation *r, const WireRow *row)
  * error (in s->row_cxt).  Raises what is not the row's fault.
  */
 static ErrorData *
-try_row(ApplyStream *s, StreamRelation *r, const WireRow *row)
+try_row(ApplyStream *s, StreamRelation *r, const WireRow *row, const WireRange *range)
 {
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
@@ -330,17 +380,14 @@ try_row(ApplyStream *s, StreamRelation *r, const WireRow *row)
 	MemoryContextSwitchTo(s->row_cxt);
 	PG_TRY();
 	{
-		RowState   *state;
 		ApplyResult result;
 
 		open_target(s, r);
-		target_enter(r->target);
-		state = relation_map_decode(&r->map, target_table(r->target), row);
-		result = merge_row(r->target, state, s->peer);
-		target_leave(r->target);
+		result = merge_message(s, r, row, range);
 		close_target(s, r);
 		ReleaseCurrentSubTransaction();
-		count_result(s, result);
+		if (row)
+			count_result(s, result);
 	}
 	PG_CATCH();
 	{
@@ -361,20 +408,23 @@ try_row(ApplyStream *s, StreamRelation *r, const WireRow *row)
 }
 
 static void
-row_careful(ApplyStream *s, StreamRelation *r, const WireRow *row, const uint8_t *raw, size_t raw_bytes)
+row_careful(ApplyStream *s, StreamRelation *r, const WireRow *row, const WireRange *range,
+			const uint8_t *raw, size_t raw_bytes)
 {
+	static const WireRow no_row = {0};
+
 	MemoryContext oldcontext = CurrentMemoryContext;
 	ErrorData  *error = NULL;
 
 	for (int attempt = 0; attempt < ROW_ATTEMPTS; attempt++)
 	{
-		error = try_row(s, r, row);
+		error = try_row(s, r, row, range);
 		if (error == NULL || error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
 			break;
 	}
 	if (error)
 	{
-		quarantine_put(s->peer, &r->map, row, raw, raw_bytes, error);
+		quarantine_put(s->peer, &r->map, row ? row : &no_row, raw, raw_bytes, error);
 		s->progress.quarantined++;
 	}
 	MemoryContextSwitchTo(oldcontext);
@@ -463,21 +513,38 @@ read_strategy(ApplyStream *s, WireReader *reader)
 }
 
 static void
+take_message(ApplyStream *s, uint32 relation, const WireRow *row, const WireRange *range,
+			 const uint8_t *raw, size_t raw_bytes)
+{
+	StreamRelation *r = find_relation(s, relation);
+
+	ensure_transaction(s);
+	if (s->careful)
+		row_careful(s, r, row, range, raw, raw_bytes);
+	else
+		row_normal(s, r, row, range);
+}
+
+static void
+read_range(ApplyStream *s, WireReader *reader, const uint8_t *message)
+{
+	WireRange	range;
+
+	wire_get_range(reader, &range);
+	if (reader->error == NULL)
+		take_message(s, range.relation, NULL, &range, message, reader->p - message);
+}
+
+static void
 read_row(ApplyStream *s, WireReader *reader, const uint8_t *message, bool alive)
 {
 	WireRow		row;
-	StreamRelation *r;
 
 	wire_get_row(reader, &row, s->values, WIRE_MAX_COLUMNS);
 	if (reader->error)
 		return;
 	row.alive = alive;
-	r = find_relation(s, row.relation);
-	ensure_transaction(s);
-	if (s->careful)
-		row_careful(s, r, &row, message, reader->p - message);
-	else
-		row_normal(s, r, &row);
+	take_message(s, row.relation, &row, NULL, message, reader->p - message);
 }
 
 static void
@@ -496,6 +563,7 @@ void
 apply_stream_frame(ApplyStream *s, const void *data, size_t len)
 {
 	WireReader	reader;
+	ListCell   *lc;
 
 	wire_reader_init(&reader, data, len);
 	while (!wire_at_end(&reader))
@@ -514,6 +582,8 @@ apply_stream_frame(ApplyStream *s, const void *data, size_t len)
 				wire_get_commit(&reader, &txn);
 				if (reader.error)
 					break;
+				foreach(lc, s->open)
+					settle_target(s, lfirst(lc));
 				s->progress.in_remote_txn = false;
 				s->progress.end_lsn = txn.end_lsn;
 				s->progress.commit_time = txn.commit_us;
@@ -528,6 +598,9 @@ apply_stream_frame(ApplyStream *s, const void *data, size_t len)
 				break;
 			case WIRE_STRATEGY:
 				read_strategy(s, &reader);
+				break;
+			case WIRE_RANGE:
+				read_range(s, &reader, message);
 				break;
 			case WIRE_TABLE_ADDED:
 				read_table_added(s, &reader);

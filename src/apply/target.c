@@ -20,6 +20,10 @@
  * has none of them, its trigger descriptor is taken away, since the executor
  * would lock each tuple for a BEFORE trigger even if that does not fire.
  *
+ * Constraints.  Duplicates in unique and exclusion indexes other than the primary
+ * key are not raised: the row goes in, as under a deferred constraint, and is
+ * noted as a suspect, for apply/unique.c to settle before the local commit.
+ *
  * Partitioned tables.  Rows and states are in the root's layout everywhere but
  * in the last step before the storage; the key holds the partition key (or it
  * could not be a primary key), so that it leads to the leaf.
@@ -39,6 +43,7 @@
 #include "optimizer/optimizer.h"
 #include "parser/parse_relation.h"
 #include "rewrite/rewriteHandler.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -69,6 +74,7 @@ struct ApplyTarget
 	Tombstones *tombstones;
 	int			births;			/* see target_births */
 	struct LeafState *leaves;
+	List	   *suspects;		/* see target_take_suspect */
 };
 
 /* what target_find needs of one leaf (or of the table itself) */
@@ -79,6 +85,7 @@ typedef struct LeafState
 	Relation	index;			/* points into rri's open indexes */
 	IndexInfo  *index_info;
 	KeyLookup	lookup;			/* its slot is in the leaf's layout */
+	List	   *constraints;	/* OIDs of its other unique and exclusion indexes */
 	bool		same_layout;
 } LeafState;
 
@@ -290,6 +297,8 @@ leaf_state(ApplyTarget *t, ResultRelInfo *rri)
 			leaf->index = rri->ri_IndexRelationDescs[i];
 			leaf->index_info = rri->ri_IndexRelationInfo[i];
 		}
+		else if (rri->ri_IndexRelationInfo[i]->ii_Unique || rri->ri_IndexRelationInfo[i]->ii_ExclusionOps)
+			leaf->constraints = lappend_oid(leaf->constraints, RelationGetRelid(rri->ri_IndexRelationDescs[i]));
 	}
 	if (leaf->index == NULL)
 		ereport(ERROR,
@@ -458,6 +467,48 @@ fill_row(ApplyTarget *t, TupleTableSlot *slot, RowState *row, TupleTableSlot *ba
 	return ExecStoreVirtualTuple(slot);
 }
 
+/* a row whose value another one may have in a unique or exclusion index: dups are those indexes */
+static void
+suspect(ApplyTarget *t, const RowState *row, List *dups)
+{
+	MemoryContext oldcontext;
+	RowState   *key;
+
+	if (dups == NIL)
+		return;
+	list_free(dups);
+	oldcontext = MemoryContextSwitchTo(t->estate->es_query_cxt);
+	key = state_create(&t->table);
+	for (int k = 0; k < t->table.nkeys; k++)
+	{
+		int			i = t->table.key_attnos[k] - 1;
+		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(t->rel), i);
+
+		key->values[i] = datumCopy(row->values[i], attr->attbyval, attr->attlen);
+		key->kinds[i] = VALUE_HERE;
+	}
+	t->suspects = lappend(t->suspects, key);
+	MemoryContextSwitchTo(oldcontext);
+}
+
+RowState *
+target_take_suspect(ApplyTarget *t)
+{
+	RowState   *key;
+
+	if (t->suspects == NIL)
+		return NULL;
+	key = linitial(t->suspects);
+	t->suspects = list_delete_first(t->suspects);
+	return key;
+}
+
+List *
+target_constraints(ApplyTarget *t, ResultRelInfo *leaf)
+{
+	return leaf_state(t, leaf)->constraints;
+}
+
 /* what holds for every row that is stored: generated columns, constraints, partition bounds */
 static void
 check_row(ApplyTarget *t, ResultRelInfo *rri, TupleTableSlot *slot)
@@ -507,9 +558,8 @@ target_insert(ApplyTarget *t, RowState *row)
 {
 	TupleTableSlot *slot = fill_row(t, t->scratch, row, NULL);
 	ResultRelInfo *rri = route(t, slot);
-	List	   *recheck = NIL;
+	LeafState  *leaf = leaf_state(t, rri);
 
-	(void) leaf_state(t, rri);
 	slot = to_leaf(t, rri, slot);
 
 	if (rri->ri_TrigDesc && rri->ri_TrigDesc->trig_insert_before_row &&
@@ -518,10 +568,10 @@ target_insert(ApplyTarget *t, RowState *row)
 	check_row(t, rri, slot);
 	table_tuple_insert(rri->ri_RelationDesc, slot, GetCurrentCommandId(true), 0, NULL);
 	if (rri->ri_NumIndices > 0)
-		recheck = compat_insert_index_tuples(rri, slot, t->estate, false, COMPAT_UPDATE_ALL_INDEXES);
+		suspect(t, row, compat_insert_index_tuples_soft(rri, slot, t->estate, false,
+														COMPAT_UPDATE_ALL_INDEXES, leaf->constraints));
 	if (rri->ri_TrigDesc)
-		ExecARInsertTriggers(t->estate, rri, slot, recheck, NULL);
-	list_free(recheck);
+		ExecARInsertTriggers(t->estate, rri, slot, NIL, NULL);
 	CommandCounterIncrement();
 }
 
@@ -552,7 +602,6 @@ target_update(ApplyTarget *t, ApplyFound *found, RowState *row)
 	TM_FailureData tmfd;
 	LockTupleMode lockmode;
 	CompatUpdateIndexes update_indexes;
-	List	   *recheck = NIL;
 
 	/* the same key can be routed elsewhere only if its bytes differ (1.0, 1.00) */
 	if (rri != found->leaf)
@@ -578,11 +627,11 @@ target_update(ApplyTarget *t, ApplyFound *found, RowState *row)
 					  rri->ri_RelationDesc))
 		return false;
 	if (rri->ri_NumIndices > 0 && compat_wants_index_update(update_indexes))
-		recheck = compat_insert_index_tuples(rri, slot, t->estate, true, update_indexes);
+		suspect(t, row, compat_insert_index_tuples_soft(rri, slot, t->estate, true, update_indexes,
+														leaf_state(t, rri)->constraints));
 	if (rri->ri_TrigDesc)
 		ExecARUpdateTriggers(t->estate, rri, NULL, NULL, &found->tid, NULL, slot,
-							 recheck, NULL, false);
-	list_free(recheck);
+							 NIL, NULL, false);
 	CommandCounterIncrement();
 	return true;
 }

@@ -75,4 +75,14 @@ extern ResultRelInfo *target_takes_runs(ApplyTarget *t);
 extern EState *target_estate(ApplyTarget *t);
 extern void target_fill(ApplyTarget *t, TupleTableSlot *slot, RowState *row);
 
+/*
+ * Rows that were written although another row may have the same value in one of
+ * target_constraints(): their keys, one by one, NULL at the end.  Who writes
+ * must take them all before the local transaction commits (unique_settle).
+ */
+extern RowState *target_take_suspect(ApplyTarget *t);
+
+/* OIDs of a leaf's unique and exclusion indexes besides the primary key */
+extern List *target_constraints(ApplyTarget *t, ResultRelInfo *leaf);
+
 #endif							/* FERRY_APPLY_TARGET_H */

@@ -272,6 +272,7 @@ bundle_count_frame(BundleCount *count, const uint8_t *frame, size_t n, BundleErr
 	WireRow		row;
 	WireMember	member;
 	WireStrategy strategy;
+	WireRange	range;
 	NodeVector	vector;
 	NodeId		node;
 	uint32_t	last = 0;
@@ -308,6 +309,11 @@ bundle_count_frame(BundleCount *count, const uint8_t *frame, size_t n, BundleErr
 				wire_get_strategy(&r, &strategy);
 				if (r.error == NULL && !is_described(&here, strategy.relation))
 					return bundle_fail(error, BUNDLE_DAMAGED, "a block tells how a relation merges that it does not describe");
+				break;
+			case WIRE_RANGE:
+				wire_get_range(&r, &range);
+				if (r.error == NULL && !is_described(&here, range.relation))
+					return bundle_fail(error, BUNDLE_DAMAGED, "a block truncates a relation that it does not describe");
 				break;
 			case WIRE_HOLDS:
 				node = wire_get_holds(&r, &vector);

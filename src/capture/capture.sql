@@ -13,4 +13,4 @@ COMMENT ON FUNCTION ferry._row_trigger() IS 'internal: stamps every local write'
 CREATE FUNCTION ferry._truncate_trigger() RETURNS trigger
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_truncate_trigger';
-COMMENT ON FUNCTION ferry._truncate_trigger() IS 'internal: TRUNCATE leaves a tombstone per row';
+COMMENT ON FUNCTION ferry._truncate_trigger() IS 'internal: TRUNCATE leaves one tombstone for all rows';

@@ -7,6 +7,8 @@
  * is filled in, before the server reads the statement, with every live column
  * but _ferry and generated ones.  COPY FROM goes in batches where it can (copy.c).
  *
+ * TRUNCATE of single partitions is seen to here (truncate.c), as no trigger fires.
+ *
  * SECURITY LABEL FOR ferry, as restored by pg_upgrade, finds its provider.
  *
  * DROP EXTENSION ferry first takes the node out of service: the user's tables
@@ -31,6 +33,7 @@
 #include "ferry.h"
 #include "capture/copy.h"
 #include "capture/statement.h"
+#include "capture/truncate.h"
 #include "node/identity.h"
 #include "node/table.h"
 
@@ -153,6 +156,8 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 		if (provider && strcmp(provider, "ferry") == 0)
 			node_register_label_provider();
 	}
+	else if (IsA(pstmt->utilityStmt, TruncateStmt))
+		capture_truncate_partitions((TruncateStmt *) pstmt->utilityStmt);
 	else if (IsA(pstmt->utilityStmt, CopyStmt) && ((CopyStmt *) pstmt->utilityStmt)->relation)
 	{
 		copy_table(pstmt, query, read_only_tree, context, params, env, dest, qc);

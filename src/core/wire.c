@@ -500,3 +500,30 @@ wire_get_row(WireReader *r, WireRow *row, WireValue *values, int max_cols)
 	row->ncols = r->error ? 0 : (uint16_t) ncols;
 	row->values = values;
 }
+
+/* --- range tombstones --- */
+
+void
+wire_put_range(WireWriter *w, uint32_t relation, const void *version, size_t version_len)
+{
+	wire_put_u8(w, WIRE_RANGE);
+	wire_put_varint(w, relation);
+	wire_put_varint(w, version_len);
+	wire_put_bytes(w, version, version_len);
+}
+
+void
+wire_get_range(WireReader *r, WireRange *range)
+{
+	uint64_t	relation = wire_get_varint(r);
+	uint64_t	len = wire_get_varint(r);
+
+	memset(range, 0, sizeof(*range));
+	if (relation > UINT32_MAX)
+		fail(r, "relation id is too large");
+	if (len > UINT32_MAX)
+		fail(r, "version is too long");
+	range->relation = (uint32_t) relation;
+	range->version = wire_get_bytes(r, r->error ? 0 : len);
+	range->version_len = r->error ? 0 : (uint32_t) len;
+}

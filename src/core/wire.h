@@ -15,6 +15,8 @@
  *	'D' dead row	see WireRow
  *	'T' table added	string schema, string name: this table was registered just now
  *	'S' strategy	see WireStrategy: how a column of a described relation merges
+ *	'X' range		varint relation id, varint length, version: rows of the relation
+ *					that this version includes are dead (TRUNCATE)
  *	'W' holds		varint node id, vector: what that node holds; if it is the
  *					sender, all of that has been sent by now
  *	'H' horizon		vector: under it are the rows that follow to be read
@@ -40,6 +42,7 @@ typedef enum WireType
 	WIRE_RELATION = 'R',
 	WIRE_ALIVE = 'A',
 	WIRE_DEAD = 'D',
+	WIRE_RANGE = 'X',
 	WIRE_TABLE_ADDED = 'T',
 	WIRE_HOLDS = 'W',
 	WIRE_HORIZON = 'H',
@@ -157,6 +160,12 @@ typedef struct WireStrategy
 } WireStrategy;
 
 #define WIRE_MAX_FUNCTION 1024	/* bytes of a signature */
+typedef struct WireRange
+{
+	uint32_t	relation;
+	uint32_t	version_len;
+	const uint8_t *version;		/* encoded; it has no column dots */
+} WireRange;
 
 extern void wire_put_begin(WireWriter *w, const WireTxn *t);
 extern void wire_get_begin(WireReader *r, WireTxn *t);	/* readers start after the type byte */
@@ -200,5 +209,8 @@ extern void wire_get_value(WireReader *r, WireValue *v);
 
 /* values is the caller's array of max_cols; a row with more columns fails */
 extern void wire_get_row(WireReader *r, WireRow *row, WireValue *values, int max_cols);
+
+extern void wire_put_range(WireWriter *w, uint32_t relation, const void *version, size_t version_len);
+extern void wire_get_range(WireReader *r, WireRange *range);
 
 #endif							/* FERRY_CORE_WIRE_H */

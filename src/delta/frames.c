@@ -28,6 +28,7 @@
 #include "delta/scan.h"
 #include "node/node.h"
 #include "state/codec.h"
+#include "state/range_tombstone.h"
 
 typedef struct DeltaFrames
 {
@@ -35,7 +36,7 @@ typedef struct DeltaFrames
 	RelationEncoder *encoder;
 	MemoryContext rel_cxt;		/* of the encoder */
 	WireWriter	frame;
-	bool		strategies_told;
+	bool		tables_told;	/* their strategies, and what TRUNCATE left of them */
 	bool		ended;
 } DeltaFrames;
 
@@ -61,25 +62,38 @@ put_row(DeltaFrames *f)
 	MemoryContextSwitchTo(oldcontext);
 }
 
-/* how columns merge is told of tables without a row to be sent too: the next to write one may be the receiver */
+/*
+ * What is told of tables without a row to be sent too: how columns merge (the next
+ * to write one may be the receiver), and what TRUNCATE left, before the rows.
+ */
 static void
-put_strategies(DeltaFrames *f)
+put_tables(DeltaFrames *f)
 {
 	ListCell   *lc;
 
 	foreach(lc, delta_scan_tables(f->scan))
 	{
 		FerryTable *table = table_lookup(lfirst_oid(lc));
+		const RangeList *list = ranges_of(lfirst_oid(lc));
+		RelationEncoder *encoder;
 		Relation	rel;
 
-		if (table == NULL || table->nstrategies == 0)
+		if (table == NULL || (table->nstrategies == 0 && list->n == 0))
 			continue;
 		rel = table_open(table->relid, AccessShareLock);
-		relation_encode_description(&f->frame, relation_encoder_create(table, rel, f->rel_cxt));
+		encoder = relation_encoder_create(table, rel, f->rel_cxt);
+		relation_encode_description(&f->frame, encoder);
+		for (int i = 0; i < list->n; i++)
+		{
+			struct varlena *bytes = (struct varlena *) DatumGetPointer(state_version_datum(&list->ranges[i]));
+
+			wire_put_range(&f->frame, encoder->wire.id, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+			pfree(bytes);
+		}
 		table_close(rel, NoLock);
 	}
 	MemoryContextReset(f->rel_cxt);
-	f->strategies_told = true;
+	f->tables_told = true;
 }
 
 /* fill a frame; false if there is none any more */
@@ -89,8 +103,8 @@ fill_frame(DeltaFrames *f)
 	bool		described = false;
 
 	f->frame.len = 0;
-	if (!f->strategies_told)
-		put_strategies(f);
+	if (!f->tables_told)
+		put_tables(f);
 	while (f->frame.len < DELTA_FRAME_BYTES && !f->ended)
 	{
 		if (delta_scan_next(f->scan))

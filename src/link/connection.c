@@ -73,8 +73,8 @@ connection_wait(PGconn *conn, long timeout_ms)
 	wait_socket(conn, WL_SOCKET_READABLE, timeout_ms);
 }
 
-PGconn *
-connection_open(const char *dsn)
+static PGconn *
+open_connection(const char *dsn, const char *replication)
 {
 	const char *keys[8];
 	const char *values[8];
@@ -84,7 +84,7 @@ connection_open(const char *dsn)
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 
 	keys[n] = "dbname", values[n++] = dsn;
-	keys[n] = "replication", values[n++] = "database";
+	keys[n] = "replication", values[n++] = replication;
 	keys[n] = "application_name", values[n++] = node_name();
 	keys[n] = "client_encoding", values[n++] = GetDatabaseEncodingName();
 	keys[n] = "options", values[n++] = SESSION_OPTIONS;
@@ -123,6 +123,18 @@ connection_open(const char *dsn)
 				 errhint("Check the dsn, that the peer's server runs, and its pg_hba.conf (replication connections included).")));
 	}
 	return conn;
+}
+
+PGconn *
+connection_open(const char *dsn)
+{
+	return open_connection(dsn, "database");
+}
+
+PGconn *
+connection_open_session(const char *dsn)
+{
+	return open_connection(dsn, "false");
 }
 
 static void

@@ -30,6 +30,9 @@ typedef struct PeerHello
  */
 extern PGconn *connection_open(const char *dsn);
 
+/* the same as an ordinary session, which takes up no walsender */
+extern PGconn *connection_open_session(const char *dsn);
+
 /* run SQL; raises what the peer raised, with its SQLSTATE; PQclear the result */
 extern PGresult *connection_query(PGconn *conn, const char *sql, ExecStatusType expected);
 

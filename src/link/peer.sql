@@ -267,6 +267,7 @@ BEGIN
 			 WHERE t.relid IN (SELECT objid FROM pg_event_trigger_dropped_objects() WHERE object_type = 'table')
 			 RETURNING t.relid::oid AS relid, t.tombstones LOOP
 		DELETE FROM ferry.copied_table c WHERE c.relid = r.relid;
+		DELETE FROM ferry.range_tombstone t WHERE t.relid = r.relid;
 		EXECUTE format('DROP TABLE %s', r.tombstones);
 	END LOOP;
 END $$;

@@ -47,11 +47,13 @@
 
 #include "core/zip.h"
 #include "apply/apply.h"
+#include "apply/own_write.h"
 #include "link/background.h"
 #include "link/claims.h"
 #include "link/connection.h"
 #include "link/copy.h"
 #include "link/feedback.h"
+#include "link/fetcher.h"
 #include "link/greeting.h"
 #include "link/link.h"
 #include "link/progress.h"
@@ -644,7 +646,9 @@ run(void)
 
 	if (!connect_to_peer() || pg_atomic_read_u32(&node_current()->config_generation) != generation)
 		return;
+	fetcher_install(me.peer, me.dsn);
 	start = progress_begin(me.conn, me.peer, me.peer_id, &went_back);
+	own_write_publish();
 	set_state(LINK_COPYING);
 	me.applying = true;
 	copy_due_tables(me.conn, me.link, me.peer_id, careful, went_back);

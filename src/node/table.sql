@@ -155,6 +155,7 @@ BEGIN
 	EXECUTE format('DROP TABLE %s', tombs);
 	DELETE FROM ferry.copied_table c WHERE c.relid = rel;
 	DELETE FROM ferry.column_merge c WHERE c.relid = rel;
+	DELETE FROM ferry.range_tombstone t WHERE t.relid = rel;
 	PERFORM ferry._config_changed();
 END $$;
 COMMENT ON FUNCTION ferry.drop_table(regclass) IS 'take a table out of ferry: it is left as it was before ferry.add_table';

@@ -6,7 +6,8 @@
  * What leaves is row states.  An INSERT or UPDATE of a table under ferry is the
  * state of a live row; an INSERT or UPDATE of its tombstone table is the state
  * of a dead one.  DELETEs leave nothing behind in the stream: a deletion is the
- * writing of its tombstone.  A new row in ferry.registered_table tells the
+ * writing of its tombstone, a TRUNCATE an INSERT into
+ * ferry.range_tombstone.  A new row in ferry.registered_table tells the
  * receiver that there is a table to copy, one in ferry.column_merge how a column
  * merges; each description of a relation tells that too, so that nobody merges
  * what came from elsewhere without knowing.
@@ -52,6 +53,7 @@
 #include "node/node.h"
 #include "send/news.h"
 #include "send/sent_relation.h"
+#include "state/range_tombstone.h"
 
 #define PLUGIN_FRAME_BYTES (64 * 1024)
 #define PLUGIN_KEEP_BYTES (1024 * 1024)
@@ -296,6 +298,37 @@ put_row(PluginData *data, ReorderBufferTXN *txn, SentRelation *r, HeapTuple tupl
 		relation_encode_dead(&data->frame, r->encoder, values, nulls);
 }
 
+/* a range tombstone: of our own, or one that we got */
+static void
+put_range(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleDesc desc)
+{
+	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
+	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
+	Oid			rootid;
+	Version		range;
+	Relation	root;
+	SentRelation *r;
+	struct varlena *bytes;
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	range_decode(values, &rootid, &range);
+	if (range.last.node == data->receiver)
+		return;
+	root = RelationIdGetRelation(rootid);
+	if (!RelationIsValid(root))
+		return;
+	r = sent_relation(root);
+	if (r->kind == SENT_ROWS)
+	{
+		news_own_write(range.last);
+		ensure_began(data, txn);
+		ensure_described(data, r);
+		bytes = PG_DETOAST_DATUM_PACKED(values[1]);
+		wire_put_range(&data->frame, r->encoder->wire.id, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	}
+	RelationClose(root);
+}
+
 static void
 put_table_added(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleDesc desc)
 {
@@ -366,6 +399,9 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation rel, Reorder
 		case SENT_REGISTRY:
 			if (change->action == REORDER_BUFFER_CHANGE_INSERT)
 				put_table_added(data, txn, compat_change_newtuple(change), RelationGetDescr(rel));
+			break;
+		case SENT_RANGES:
+			put_range(data, txn, compat_change_newtuple(change), RelationGetDescr(rel));
 			break;
 		case SENT_HOLDING:
 			ensure_began(data, txn);

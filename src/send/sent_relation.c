@@ -87,6 +87,11 @@ build(SentRelation *r, Relation rel)
 			r->kind = SENT_REGISTRY;
 			return;
 		}
+		if (strcmp(RelationGetRelationName(rel), "range_tombstone") == 0)
+		{
+			r->kind = SENT_RANGES;
+			return;
+		}
 		if (strcmp(RelationGetRelationName(rel), "holding") == 0)
 		{
 			r->kind = SENT_HOLDING;

@@ -16,6 +16,7 @@ typedef enum SentKind
 	SENT_NOTHING,				/* not ours */
 	SENT_ROWS,					/* a table under ferry, or a partition of one */
 	SENT_TOMBSTONES,
+	SENT_RANGES,				/* ferry.range_tombstone */
 	SENT_REGISTRY,				/* ferry.registered_table */
 	SENT_HOLDING,				/* ferry.holding */
 	SENT_MEMBER,				/* ferry.member */

@@ -90,4 +90,8 @@ extern void relation_encode_alive(WireWriter *w, RelationEncoder *e,
 extern void relation_encode_dead(WireWriter *w, RelationEncoder *e,
 								 Datum *tomb_values, bool *tomb_nulls);
 
+/* a state of the relation that e was made for, as an 'A' or 'D' message with all its values */
+struct RowState;
+extern void relation_encode_state(WireWriter *w, RelationEncoder *e, const struct RowState *state);
+
 #endif							/* FERRY_STATE_CODEC_H */

@@ -155,6 +155,16 @@ state_row_to_jsonb(const FerryTable *table, Relation rel, const RowState *s)
 }
 
 Datum
+state_image_to_jsonb(const FerryTable *table, Relation rel, const RowState *s)
+{
+	AttrNumber *attnos = palloc(sizeof(AttrNumber) * (table->nkeys + table->nplain));
+
+	memcpy(attnos, table->key_attnos, sizeof(AttrNumber) * table->nkeys);
+	memcpy(attnos + table->nkeys, table->plain_attnos, sizeof(AttrNumber) * table->nplain);
+	return columns_to_jsonb(rel, s, attnos, table->nkeys + table->nplain);
+}
+
+Datum
 state_to_jsonb(const FerryTable *table, Relation rel, const RowState *s)
 {
 	JsonbParseState *ps = NULL;

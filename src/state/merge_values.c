@@ -8,7 +8,8 @@
  *
  * A state may lack the value of a TOASTed column that its last write left alone
  * (VALUE_UNCHANGED).  It is the value that the other side holds if that has the
- * same version of the column; otherwise the state cannot be merged as it is.
+ * same version of the column; otherwise the state cannot be merged as it is
+ * (state_lacks_value), and whoever has a sender to ask gets the whole one.
  * Only a dead row may go without.
  *
  *-------------------------------------------------------------------------
@@ -52,6 +53,30 @@ take_value(const FerryTable *table, Relation rel, RowState *out, AttrNumber attn
 	out->kinds[i] = src->kinds[i];
 	out->values[i] = src->values[i];
 	out->nulls[i] = src->nulls[i];
+}
+
+bool
+state_lacks_value(const FerryTable *table, const MergePlan *plan, const RowState *local, const RowState *remote)
+{
+	if (memchr(remote->kinds, VALUE_UNCHANGED, remote->natts) == NULL)
+		return false;
+	for (int c = 0; c < table->nplain; c++)
+	{
+		int			i = table->plain_attnos[c] - 1;
+		bool		whole;
+
+		if (remote->kinds[i] != VALUE_UNCHANGED)
+			continue;
+		if (local == NULL)
+			return true;
+		whole = plan->outcome == MERGE_TAKEN;
+		if (!whole && plan->joined[c])
+			return true;
+		if (plan->alive && (whole || plan->take_remote[c]) &&
+			(local->kinds[i] != VALUE_HERE || !strategy_same_value(remote, local, table->plain_ids[c], whole)))
+			return true;
+	}
+	return false;
 }
 
 /* a column that both have built on; who does not have it says nothing about it */

@@ -16,6 +16,13 @@
 extern RowState *state_merge(const FerryTable *table, Relation rel, const MergePlan *plan,
 							 const RowState *local, const RowState *remote);
 
+/*
+ * Does the plan (NULL: nothing is held, local NULL) need a value that remote does
+ * not bring, being unchanged, and local does not have either?
+ */
+extern bool state_lacks_value(const FerryTable *table, const MergePlan *plan,
+							  const RowState *local, const RowState *remote);
+
 /* raise: a state cannot be merged because it does not carry this column's value */
 pg_noreturn extern void state_missing_value(const FerryTable *table, Relation rel, AttrNumber attno);
 

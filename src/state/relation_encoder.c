@@ -17,6 +17,7 @@
 
 
 #include "state/codec.h"
+#include "state/state.h"
 
 static void
 describe_column(WireColumn *col, RelationEncoder *e, int c, const FerryTable *table, Relation rel,
@@ -151,5 +152,22 @@ relation_encode_dead(WireWriter *w, RelationEncoder *e, Datum *values, bool *nul
 			put_from_image(w, (const uint8_t *) VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image), e->wire.cols[c].id);
 		else
 			wire_put_value(w, WIRE_ABSENT, NULL, 0);
+	}
+}
+
+void
+relation_encode_state(WireWriter *w, RelationEncoder *e, const RowState *state)
+{
+	struct varlena *version = (struct varlena *) DatumGetPointer(state_version_datum(&state->version));
+
+	wire_put_row_head(w, state->alive, e->wire.id, VARDATA_ANY(version), VARSIZE_ANY_EXHDR(version), e->wire.ncols);
+	for (int c = 0; c < e->wire.ncols; c++)
+	{
+		int			i = e->attnos[c] - 1;
+
+		if (state->kinds[i] == VALUE_HERE)
+			value_encode(w, &e->values[c], state->values[i], state->nulls[i]);
+		else
+			wire_put_value(w, state->kinds[i] == VALUE_UNCHANGED ? WIRE_UNCHANGED : WIRE_ABSENT, NULL, 0);
 	}
 }

@@ -59,6 +59,7 @@ extern RowState *state_from_slot(const FerryTable *table, TupleTableSlot *slot);
 /* jsonb for conflicts and ferry.state; see state/json.c */
 extern Datum state_key_to_jsonb(const FerryTable *table, Relation rel, const RowState *s);
 extern Datum state_row_to_jsonb(const FerryTable *table, Relation rel, const RowState *s);
+extern Datum state_image_to_jsonb(const FerryTable *table, Relation rel, const RowState *s); /* key and row */
 extern Datum state_to_jsonb(const FerryTable *table, Relation rel, const RowState *s);
 
 /* a jsonb string that points to s */

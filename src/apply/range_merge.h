@@ -1,0 +1,25 @@
+/*
+ * range_merge.h
+ *		A range tombstone of a peer, merged.
+ */
+#ifndef FERRY_APPLY_RANGE_MERGE_H
+#define FERRY_APPLY_RANGE_MERGE_H
+
+#include "apply/apply.h"
+#include "apply/target.h"
+
+/*
+ * Put a peer's range tombstone into force: rows that it covers go, rows that were
+ * changed beside it are written again as its successors and are a conflict.
+ * Waits for all who write the table, and keeps them out until the transaction ends.
+ * To be called inside target_enter/leave.
+ */
+extern ApplyResult range_tombstone_merge(ApplyTarget *t, const Version *range, const char *peer);
+
+/* a state of a key of which nothing is held here, changed beside a TRUNCATE that is in force: put it on record */
+extern void range_report_outlived(ApplyTarget *t, const RowState *remote, const char *peer);
+
+/* the latest range in force as the state of one key; NULL if there is none */
+extern RowState *range_key_state(ApplyTarget *t, const RowState *key);
+
+#endif							/* FERRY_APPLY_RANGE_MERGE_H */
