@@ -46,7 +46,7 @@ bundle_check_access(AclMode needed)
 	uint64		n;
 
 	bundle_enter(&saved);
-	SPI_execute("SELECT relid::pg_catalog.oid FROM ferry.registered_table", true, 0);
+	SPI_execute("SELECT relid::pg_catalog.oid FROM ferry.registered_table ORDER BY relid", true, 0);
 	n = SPI_processed;
 	relids = MemoryContextAlloc(cxt, sizeof(Oid) * (n + 1));
 	for (uint64 i = 0; i < n; i++)
