@@ -82,9 +82,12 @@ for my $round (1 .. $rounds)
 	$b->do('ALTER SYSTEM SET ferry.verify_interval = 0');
 	$b->do('SELECT pg_reload_conf()');
 }
-show('pgbench -N -c 2 at the peer, transactions/s without', sprintf '%.0f', median(@{ $tps{0} }));
-show('  with a verifier that never rests', sprintf '%.0f (%+.1f %%)', median(@{ $tps{1} }),
-	100 * (median(@{ $tps{1} }) / median(@{ $tps{0} }) - 1));
+if ($rounds)
+{
+	show('pgbench -N -c 2 at the peer, transactions/s without', sprintf '%.0f', median(@{ $tps{0} }));
+	show('  with a verifier every second', sprintf '%.0f (%+.1f %%)', median(@{ $tps{1} }),
+		100 * (median(@{ $tps{1} }) / median(@{ $tps{0} }) - 1));
+}
 $pair->wait_caught_up;
 my ($divergences) = $b->selectrow_array('SELECT sum(divergences) FROM ferry.verification');
 my ($bad) = $b->selectrow_array("SELECT string_agg(error, ', ') FROM ferry.verification");
