@@ -33,6 +33,7 @@ for my $i (0 .. 2)
 {
 	ferry_link($node[$i], $node[$_], $name[$_]) for grep { $_ != $i } 0 .. 2;
 }
+$_->poll_query_until('postgres', "SELECT count(*) = 2 AND bool_and(state = 'streaming') FROM ferry.lag") for @node;
 $a->safe_psql('postgres', q{
 	INSERT INTO t SELECT i, i, 'b' || i, i * 1.5 FROM generate_series(1, 5000) i;
 	INSERT INTO r SELECT i * 1.00, 'k' || i, i FROM generate_series(1, 300) i;
@@ -47,7 +48,15 @@ settle_all();
 $c->safe_psql('postgres', q{UPDATE t SET a = -1 WHERE id % 11 = 0});
 settle_all();
 
-sub settle_all { for (1, 2) { ferry_settled($_) for @node } return; }
+# each holds what all others had committed
+sub settle_all
+{
+	for my $token (map { $_->safe_psql('postgres', 'SELECT ferry.token()') } @node)
+	{
+		$_->safe_psql('postgres', "SELECT ferry.wait_for('$token', '60 s')") for @node;
+	}
+	return;
+}
 sub verify
 {
 	my ($n, $args) = @_;

@@ -28,6 +28,7 @@ for my $i (0 .. 2)
 {
 	ferry_link($node[$i], $node[$_], $name[$_]) for grep { $_ != $i } 0 .. 2;
 }
+$_->poll_query_until('postgres', "SELECT count(*) = 2 AND bool_and(state = 'streaming') FROM ferry.lag") for @node;
 my ($a, $b, $c) = @node;
 $a->safe_psql('postgres', "INSERT INTO c SELECT i, i, 'b', 1 FROM generate_series(1, 16000) i");
 ferry_settled($a);
