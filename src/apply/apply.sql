@@ -39,6 +39,15 @@ COMMENT ON COLUMN ferry.conflicts.local_dot IS 'the last write in the local stat
 COMMENT ON COLUMN ferry.conflicts.remote_dot IS 'the last write in the state that came: <hlc>@<node id>';
 COMMENT ON COLUMN ferry.conflicts.winner IS 'local, remote, merged where each side kept some columns, or none where ferry.heal() must decide';
 
+CREATE VIEW ferry.conflict_summary AS
+	SELECT relation, kind, count(*) AS conflicts,
+		   count(*) FILTER (WHERE winner = 'local') AS won_here,
+		   count(*) FILTER (WHERE winner = 'remote') AS won_there,
+		   min(at) AS first_at, max(at) AS last_at
+	FROM ferry.conflict
+	GROUP BY relation, kind;
+COMMENT ON VIEW ferry.conflict_summary IS 'how many conflicts this node has on record, by table and kind';
+
 /* --- quarantine --- */
 
 CREATE SEQUENCE ferry.quarantined_id_seq;
