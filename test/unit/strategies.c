@@ -644,6 +644,8 @@ test_parts(void)
 	Version		v;
 	Version		w;
 	ColumnParts cp = {3, KIND_COUNTER, {0, 0}, 0, NULL};
+	Dot			d = {300, 9};
+	PartsSince	since;
 	Part		share = {.node = 7, .len = 1, .bytes = (const uint8_t *) "\2"};
 
 	version_init(&v, (Dot) {100, 7});
@@ -664,6 +666,13 @@ test_parts(void)
 		version_map_columns(&w, map, 4);
 		ok(version_column_parts(&w, 12) != NULL && w.nparts == 1, "parts follow their column to its id elsewhere");
 	}
+	ok(parts_ground(NULL, 3, KIND_COUNTER, &d, &since) == GROUND_NOTHING && since.hlc == 0,
+	   "a birth is of generation zero: concurrent ones are joined");
+	ok(parts_ground(&v, 3, KIND_COUNTER, &d, &since) == GROUND_SAME && since.hlc == 0, "a counter goes on as it is");
+	ok(parts_ground(&v, 3, KIND_MAX, &d, &since) == GROUND_OTHER && since.hlc == d.hlc && since.node == d.node,
+	   "another kind begins anew");
+	ok(parts_ground(&v, 5, KIND_COUNTER, &d, &since) == GROUND_REGISTER && since.hlc == 100 && since.node == 7,
+	   "a register is the ground of what is built on it");
 	arena_reset();
 }
 
