@@ -443,7 +443,7 @@ merge_block(Import *im)
 	im->blocks_done++;
 }
 
-/* a block that was merged before and has no rows: what it says of nodes is asked for again */
+/* a block that was merged before and has no rows: what it says of nodes, and of tables, is read again */
 static void
 read_news(Import *im)
 {
@@ -452,6 +452,7 @@ read_news(Import *im)
 	MemoryContextSwitchTo(im->part_cxt);
 	s = apply_stream_create(im->reader->header.source_name, im->reader->header.source, false);
 	apply_stream_frame(s, im->reader->payload, im->reader->payload_bytes);
+	(void) apply_stream_commit(s);
 	stream_news_move(apply_stream_progress(s)->news, im->news);
 }
 
