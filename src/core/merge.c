@@ -158,6 +158,23 @@ merge_live(const MergeSide *local, const MergeSide *remote, MergePlan *plan)
 		out->nlive = 0;
 }
 
+/* the result goes into a table here, to be read under the horizon of this node */
+static void
+settle_version(const MergeRules *rules, const MergeSide *local, const MergeSide *remote, MergePlan *plan)
+{
+	plan->version.pruned = (plan->outcome == MERGE_MERGED && local->version->pruned) || remote->version->pruned;
+	version_expand(&plan->version, remote->version->horizon, rules->horizon);
+	if (plan->outcome == MERGE_MERGED)
+		version_expand(&plan->version, local->version->horizon, rules->horizon);
+	else
+		version_succeed(&plan->version, local->version, rules->horizon);
+	plan->version.horizon = rules->horizon;
+
+	/* the caller is still to put parts into it: what they need must not be gone */
+	if (!plan->any_joined)
+		version_prune(&plan->version, rules->horizon, NULL);
+}
+
 /* one side includes the other: nothing to decide */
 static void
 plan_dominated(const MergeSide *winner, MergeOutcome outcome, MergePlan *plan)
@@ -186,6 +203,7 @@ merge_plan(const MergeRules *rules, const MergeSide *local, const MergeSide *rem
 	if (order == VERSION_AFTER)
 	{
 		plan_dominated(remote, MERGE_TAKEN, plan);
+		settle_version(rules, local, remote, plan);
 		return;
 	}
 
@@ -220,4 +238,5 @@ merge_plan(const MergeRules *rules, const MergeSide *local, const MergeSide *rem
 		plan->alive = remote_later ? remote->alive : local->alive;
 		plan->life_from_remote = remote_later;
 	}
+	settle_version(rules, local, remote, plan);
 }

@@ -9,6 +9,7 @@
 #ifndef FERRY_CORE_MERGE_H
 #define FERRY_CORE_MERGE_H
 
+#include "core/horizon.h"
 #include "core/version.h"
 
 typedef enum MergeMode
@@ -61,9 +62,10 @@ typedef struct MergeRules
 	LifePolicy	life;
 	const uint16_t *ids;		/* sorted */
 	int			n;
+	const NodeVector *horizon;	/* of this node, under which the result will be read; NULL: none */
 } MergeRules;
 
-/* one of the two states */
+/* one of the two states; its version says under which horizon it was read */
 typedef struct MergeSide
 {
 	const Version *version;

@@ -198,7 +198,7 @@ get_covered_dot(Input *in, const Version *v)
 {
 	Dot			d = get_dot(in, v->last.hlc);
 
-	if (!in->error && version_seen(v, d.node) < d.hlc)
+	if (!in->error && !version_may_cover(v, d))
 		in->error = "dot of a part is not covered";
 	return d;
 }
@@ -243,7 +243,7 @@ get_shares(Input *in, Version *v, ColumnParts *cp, uint64_t *total)
 		if (in->error)
 			return;
 		if (node <= previous || node > UINT32_MAX || part->len == 0 ||
-			node == version_column_dot(v, cp->col).node || version_seen(v, (NodeId) node) == 0)
+			node == version_column_dot(v, cp->col).node || version_entry(v, (NodeId) node) == 0)
 			in->error = "contributions to a counter are not in order or not covered";
 		part->node = (NodeId) node;
 		previous = (NodeId) node;

@@ -3,6 +3,7 @@
  *		Dots, version vectors, column dots: what they say and how a write changes
  *		them.  Their bytes are in version_codec.c.
  */
+#include "core/vector.h"
 #include "core/version.h"
 #include "core/version_private.h"
 
@@ -29,7 +30,7 @@ version_init(Version *v, Dot d)
 }
 
 Hlc
-version_seen(const Version *v, NodeId node)
+version_entry(const Version *v, NodeId node)
 {
 	int			low = 0;
 	int			high = v->nvv;
@@ -46,6 +47,15 @@ version_seen(const Version *v, NodeId node)
 			high = mid;
 	}
 	return 0;
+}
+
+Hlc
+version_seen(const Version *v, NodeId node)
+{
+	Hlc			entry = version_entry(v, node);
+	Hlc			stable = v->horizon ? vector_get(v->horizon, node) : 0;
+
+	return entry > stable ? entry : stable;
 }
 
 Dot
@@ -174,40 +184,30 @@ version_compare_generations(const Version *a, const Version *b, uint16_t col)
 	return order != 0 ? order : (ka > kb) - (ka < kb);
 }
 
+/* has b seen everything that is in a?  What was dropped from a lies somewhere up to its horizon. */
+static bool
+is_included(const Version *a, const Version *b)
+{
+	for (int i = 0; i < a->nvv; i++)
+		if (!version_covers(b, a->vv[i]))
+			return false;
+	if (!a->pruned || a->horizon == NULL || a->horizon == b->horizon)
+		return true;
+	for (uint32_t i = 0; i < a->horizon->n; i++)
+		if (!version_covers(b, a->horizon->entries[i]))
+			return false;
+	return true;
+}
+
 VersionOrder
 version_compare(const Version *a, const Version *b)
 {
-	bool		a_more = false;
-	bool		b_more = false;
-	int			i = 0;
-	int			j = 0;
+	bool		before = is_included(a, b);
+	bool		after = is_included(b, a);
 
-	/* both are sorted by node; a missing entry is 0 */
-	while (i < a->nvv || j < b->nvv)
-	{
-		if (j >= b->nvv || (i < a->nvv && a->vv[i].node < b->vv[j].node))
-		{
-			a_more = true;
-			i++;
-		}
-		else if (i >= a->nvv || b->vv[j].node < a->vv[i].node)
-		{
-			b_more = true;
-			j++;
-		}
-		else
-		{
-			if (a->vv[i].hlc > b->vv[j].hlc)
-				a_more = true;
-			else if (a->vv[i].hlc < b->vv[j].hlc)
-				b_more = true;
-			i++;
-			j++;
-		}
-	}
-	if (a_more)
-		return b_more ? VERSION_CONCURRENT : VERSION_AFTER;
-	return b_more ? VERSION_BEFORE : VERSION_EQUAL;
+	if (before)
+		return after ? VERSION_EQUAL : VERSION_BEFORE;
+	return after ? VERSION_AFTER : VERSION_CONCURRENT;
 }
 
 Hlc
@@ -237,6 +237,8 @@ version_write(const Version *v, Dot d, const uint16_t *changed, int nchanged,
 
 	memset(out, 0, sizeof(*out));
 	out->last = d;
+	out->pruned = v->pruned;
+	out->horizon = v->horizon;
 
 	out->vv = core_alloc(sizeof(Dot) * (v->nvv + 1));
 	for (; i < v->nvv && v->vv[i].node < d.node; i++)

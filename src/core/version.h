@@ -30,6 +30,8 @@ typedef struct ColumnDot
 	Dot			dot;
 } ColumnDot;
 
+struct NodeVector;				/* core/vector.h */
+
 /*
  * A version, expanded.
  *
@@ -38,6 +40,10 @@ typedef struct ColumnDot
  * sorted by column id.  live holds the dots that keep the row alive under
  * update_wins, sorted; under last_wins it is empty and means nothing.  parts
  * holds the columns that are not registers, sorted by column id (core/parts.h).
+ *
+ * pruned: entries of vv have been dropped that the horizon covered.  horizon: the
+ * one under which the version is read, NULL for none; it is not part of the bytes.
+ * A version has seen everything up to it (core/horizon.c).
  */
 typedef struct Version
 {
@@ -46,6 +52,8 @@ typedef struct Version
 	uint16_t	ncols;
 	uint16_t	nlive;
 	uint16_t	nparts;
+	bool		pruned;
+	const struct NodeVector *horizon;
 	Dot		   *vv;
 	ColumnDot  *cols;
 	Dot		   *live;
@@ -76,7 +84,10 @@ dot_equal(Dot a, Dot b)
 /* the version of a row whose only write is d; vv is allocated */
 extern void version_init(Version *v, Dot d);
 
-/* what v has seen of node; 0 if nothing */
+/* what v says by itself that it has seen of node: its entry in vv, or 0 */
+extern Hlc	version_entry(const Version *v, NodeId node);
+
+/* what v has seen of node, by itself or by its horizon; 0 if nothing */
 extern Hlc	version_seen(const Version *v, NodeId node);
 static inline bool
 version_covers(const Version *v, Dot d)
@@ -106,6 +117,7 @@ extern bool version_has_contribution(const Version *v, NodeId node);
  */
 extern int	version_compare_generations(const Version *a, const Version *b, uint16_t col);
 
+/* under their horizons */
 extern VersionOrder version_compare(const Version *a, const Version *b);
 
 /* the largest stamp anywhere in v: what the local clock must be raised to */

@@ -17,6 +17,7 @@
  *	VV		n, n * (node, age)					every writer but last.node
  *	COLS	n, n * (node, age, r, r * (gap, run))	groups of columns by dot
  *	LIVE	n, n * (node, age)					dots that keep the row alive
+ *	PRUNED	no section: entries of VV were dropped under the horizon
  *	PARTS	see parts_codec.c; the last			columns that are not registers
  *
  * All of these are LEB128 varints.  "age" is last.hlc minus the stamp: a dot is
@@ -37,8 +38,9 @@
 #define FLAG_VV 0x01
 #define FLAG_COLS VERSION_FLAG_COLS
 #define FLAG_LIVE 0x04
+#define FLAG_PRUNED 0x08
 #define FLAG_PARTS 0x10
-#define FLAGS_KNOWN (FLAG_VV | FLAG_COLS | FLAG_LIVE | FLAG_PARTS)
+#define FLAGS_KNOWN (FLAG_VV | FLAG_COLS | FLAG_LIVE | FLAG_PRUNED | FLAG_PARTS)
 
 /* --- bytes --- */
 
@@ -133,12 +135,18 @@ live_is_stored(const Version *v)
 	return v->nlive > 1 || (v->nlive == 1 && !dot_equal(v->live[0], v->last));
 }
 
+static bool
+is_simple(const Version *v)
+{
+	return v->nvv <= 1 && v->ncols == 0 && !live_is_stored(v) && v->nparts == 0 && !v->pruned;
+}
+
 size_t
 version_encoded_bytes(const Version *v)
 {
 	size_t		bytes = VERSION_SIMPLE_BYTES;
 
-	if (v->nvv <= 1 && v->ncols == 0 && !live_is_stored(v) && v->nparts == 0)
+	if (is_simple(v))
 		return bytes;
 	bytes++;
 	if (v->nvv > 1)
@@ -181,10 +189,10 @@ version_encode(const Version *v, uint8_t *out)
 	uint8_t    *flags;
 
 	version_put_dot(out, v->last);
-	if (v->nvv <= 1 && v->ncols == 0 && !live_is_stored(v) && v->nparts == 0)
+	if (is_simple(v))
 		return VERSION_SIMPLE_BYTES;
 	flags = p++;
-	*flags = 0;
+	*flags = v->pruned ? FLAG_PRUNED : 0;
 	if (v->nvv > 1)
 	{
 		*flags |= FLAG_VV;
@@ -284,7 +292,7 @@ get_cols(Input *in, Version *v)
 
 		if (in->error)
 			return;
-		if (dot_compare(d, previous) >= 0 || version_seen(v, d.node) < d.hlc)
+		if (dot_compare(d, previous) >= 0 || !version_may_cover(v, d))
 		{
 			in->error = "column dots are not in order or not covered";
 			return;
@@ -359,7 +367,7 @@ get_live(Input *in, Version *v)
 
 		if (in->error)
 			return;
-		if ((i > 0 && dot_compare(v->live[i - 1], d) >= 0) || version_seen(v, d.node) < d.hlc)
+		if ((i > 0 && dot_compare(v->live[i - 1], d) >= 0) || !version_may_cover(v, d))
 		{
 			in->error = "live dots are not in order or not covered";
 			return;
@@ -398,6 +406,7 @@ version_decode(const uint8_t *in, size_t n, Version *out, const char **error)
 	flags = *input.p++;
 	if (flags == 0 || (flags & ~FLAGS_KNOWN))
 		input.error = "version has unknown flags";
+	out->pruned = (flags & FLAG_PRUNED) != 0;
 	if (!input.error && (flags & FLAG_VV))
 		get_vv(&input, out);
 	if (!input.error && (flags & FLAG_COLS))

@@ -109,6 +109,13 @@ extern size_t parts_bytes(const Version *v);
 extern uint8_t *parts_put(const Version *v, uint8_t *p);
 extern void parts_get(Input *in, Version *v);
 
+/* is d covered by vv, or may it be by an entry that was dropped (and came back lower)? */
+static inline bool
+version_may_cover(const Version *v, Dot d)
+{
+	return v->pruned || version_entry(v, d.node) >= d.hlc;
+}
+
 /* by column id */
 extern void version_sort_columns(ColumnDot *cols, int n);
 

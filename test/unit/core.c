@@ -47,7 +47,7 @@ merge_states(MergeMode mode, LifePolicy life, const State *l, const State *r, Me
 	State		out = *l;
 	MergePlan	plan;
 
-	MergeRules	rules = {mode, life, ids, NCOLS};
+	MergeRules	rules = {mode, life, ids, NCOLS, NULL};
 	MergeSide	local = {&l->version, l->alive};
 	MergeSide	remote = {&r->version, r->alive};
 

@@ -240,7 +240,7 @@ merge_states(LifePolicy life, const State *l, const State *r, MergeOutcome *outc
 {
 	State		out = *l;
 	MergePlan	plan;
-	MergeRules	rules = {MERGE_MODE_COLUMN, life, ids, NCOLS};
+	MergeRules	rules = {MERGE_MODE_COLUMN, life, ids, NCOLS, NULL};
 	MergeSide	local = {&l->version, l->alive};
 	MergeSide	remote = {&r->version, r->alive};
 

@@ -1,0 +1,120 @@
+/*
+ * horizon.c
+ *		What every member holds, and what may be forgotten because of it.
+ *
+ * The horizon H is a vector: every member holds every write of each node up to
+ * H[node].  It only grows, and each node knows some H, not all the same.
+ *
+ * What H says of a row.  A node whose H says that it holds the writes of n up to
+ * H[n] has merged all of those that are writes of this row: its state of the row
+ * includes them.  So the state has seen max(vv[n], H[n]) of n, truly, whether or
+ * not there ever was such a write; and an entry vv[n] <= H[n] may be dropped.
+ * (version_seen() is that maximum.)  The same holds for a state that has been
+ * sent, under the H that its sender had when he read it, which therefore travels
+ * along; and not under a later one, which would claim writes that came since.
+ *
+ * What stays all the same:
+ *	- the last write, and those whose dots keep the row alive: they are told by
+ *	  name;
+ *	- the entry of a node that has contributed to a counter or added an element:
+ *	  of two contributions the one counts whose side has seen more of the node,
+ *	  and the horizons of two sides say nothing of that.
+ *
+ * A version of which something was dropped says so (pruned).  Of one that was not,
+ * vv alone tells all there is to include: whoever has seen that includes it.  Of a
+ * pruned one nobody can tell but who has seen as much as its horizon.
+ *
+ * A tombstone all of whose vv is covered is removed.  Then a state that is covered
+ * too, of a key of which there is nothing here, is older than that tombstone or
+ * equal to it: it is old news and must not come to life again.
+ */
+#include "core/horizon.h"
+
+/* may this entry not be dropped? */
+static bool
+must_stay(const Version *v, NodeId node)
+{
+	if (node == v->last.node)
+		return true;
+	for (int i = 0; i < v->nlive; i++)
+		if (v->live[i].node == node)
+			return true;
+	return v->nparts > 0 && version_has_contribution(v, node);
+}
+
+void
+version_prune(Version *v, const NodeVector *horizon, const Version *before)
+{
+	Dot		   *kept;
+	int			n = 0;
+
+	if (horizon == NULL || horizon->n == 0 || v->nvv <= 1)
+		return;
+	kept = core_alloc(sizeof(Dot) * v->nvv);
+	for (int i = 0; i < v->nvv; i++)
+	{
+		Dot			d = v->vv[i];
+
+		if (d.hlc > vector_get(horizon, d.node) || must_stay(v, d.node) ||
+			(before && before->nparts > 0 && version_has_contribution(before, d.node)))
+			kept[n++] = d;
+	}
+	if (n == v->nvv)
+		return;
+	v->vv = kept;
+	v->nvv = (uint16_t) n;
+	v->pruned = true;
+}
+
+/* v has seen d, which the horizon to does not say */
+static void
+write_out(Version *v, Dot d, const NodeVector *to)
+{
+	Dot		   *grown;
+	int			n = 0;
+	int			i = 0;
+
+	if (to && vector_get(to, d.node) >= d.hlc)
+		return;
+
+	/* no write that v includes is later than its last one */
+	if (dot_compare(d, v->last) > 0)
+		d.hlc = d.node > v->last.node ? v->last.hlc - 1 : v->last.hlc;
+	if (d.hlc == 0 || version_entry(v, d.node) >= d.hlc || v->nvv >= VERSION_MAX_WRITERS)
+		return;
+	grown = core_alloc(sizeof(Dot) * (v->nvv + 1));
+	for (; i < v->nvv && v->vv[i].node < d.node; i++)
+		grown[n++] = v->vv[i];
+	grown[n++] = d;
+	if (i < v->nvv && v->vv[i].node == d.node)
+		i++;
+	for (; i < v->nvv; i++)
+		grown[n++] = v->vv[i];
+	v->vv = grown;
+	v->nvv = (uint16_t) n;
+}
+
+void
+version_expand(Version *v, const NodeVector *from, const NodeVector *to)
+{
+	if (!v->pruned || from == NULL || from == to)
+		return;
+	for (uint32_t i = 0; i < from->n; i++)
+		write_out(v, from->entries[i], to);
+}
+
+void
+version_succeed(Version *v, const Version *before, const NodeVector *to)
+{
+	for (int i = 0; i < before->nvv; i++)
+		write_out(v, before->vv[i], to);
+}
+
+bool
+version_is_stable(const Version *v, const NodeVector *horizon)
+{
+	if (horizon == NULL || !vector_covers(horizon, v))
+		return false;
+	return !v->pruned || v->horizon == NULL || v->horizon == horizon ||
+		vector_includes(horizon, v->horizon);
+}
