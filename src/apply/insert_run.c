@@ -103,7 +103,8 @@ bool
 insert_run_add(InsertRun *run, RowState *state)
 {
 	if (!is_birth(target_table(run->target), state) ||
-		ranges_cover(ranges_of(target_table(run->target)->rootid), &state->version))
+		ranges_cover(ranges_of(target_table(run->target)->rootid), &state->version) ||
+		merge_is_old_news(target_table(run->target), state))
 		return false;
 	Assert(run->n < RUN_ROWS);
 	merge_raise_clock(state);

@@ -41,6 +41,7 @@
 #include "apply/merge_row.h"
 #include "apply/range_merge.h"
 #include "apply/unique.h"
+#include "node/horizon.h"
 #include "node/node.h"
 #include "node/seen.h"
 #include "state/merge_values.h"
@@ -65,9 +66,9 @@ static bool
 unrelated(const Version *a, const Version *b)
 {
 	for (int i = 0; i < a->nvv; i++)
-		if (version_seen(b, a->vv[i].node) != 0)
+		if (version_entry(b, a->vv[i].node) != 0)
 			return false;
-	return true;
+	return !a->pruned && !b->pruned;
 }
 
 bool
@@ -198,12 +199,26 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 	return ROUND_DONE;
 }
 
+/*
+ * Nothing is held of the key.  If everybody holds all that the state has seen, so
+ * do we: there has been a tombstone that included it, and is gone.  But of a table
+ * that is new here, that we hold something says nothing; and a row that lives at
+ * another member now, who holds that tombstone's writes too, has been lost here.
+ */
+bool
+merge_is_old_news(const FerryTable *table, const RowState *remote)
+{
+	return !table->is_new && !(remote->is_current && remote->alive) && version_is_stable(&remote->version, horizon_current());
+}
+
 /* nothing is held of the key: the state goes in as it is */
 static void
 write_first_state(ApplyTarget *t, RowState *remote)
 {
 	Tombstones *tombs = target_tombstones(t);
 
+	version_expand(&remote->version, remote->version.horizon, horizon_current());
+	version_prune(&remote->version, horizon_current(), NULL);
 	if (remote->alive)
 		target_insert(t, remote);
 	else
@@ -295,10 +310,16 @@ merge_row_held(ApplyTarget *t, const RowState *key, RowState **row, RowState **t
 	Datum		key_values[INDEX_MAX_KEYS];
 	ItemPointerData tid;
 	ApplyFound	found;
+	uint32		generation;
 
+	/* under a horizon that was raised meanwhile it would claim what may have come since */
 	state_key_values(table, key, key_values);
-	*row = target_find(t, key, &found) ? state_from_slot(table, found.slot) : NULL;
-	*tomb = tombstones_any(tombs) ? tombstones_find(tombs, key_values, &tid) : NULL;
+	do
+	{
+		generation = horizon_generation();
+		*row = target_find(t, key, &found) ? state_from_slot(table, found.slot) : NULL;
+		*tomb = tombstones_any(tombs) ? tombstones_find(tombs, key_values, &tid) : NULL;
+	} while (generation != horizon_generation());
 }
 
 RowState *
@@ -392,6 +413,8 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 			if (remote->alive || result == APPLY_IGNORED)
 				return result;
 		}
+		else if (merge_is_old_news(table, remote))
+			return APPLY_IGNORED;
 		else
 		{
 			if (remote->alive && state_lacks_value(table, NULL, NULL, remote))

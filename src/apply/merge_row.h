@@ -14,6 +14,9 @@ extern void merge_raise_clock(const RowState *remote);
 /* see apply_state(); allocates in the current, short-lived context */
 extern ApplyResult merge_row(ApplyTarget *t, RowState *remote, const char *peer);
 
+/* is a state of a key of which nothing is held older than a tombstone that is gone? */
+extern bool merge_is_old_news(const FerryTable *table, const RowState *remote);
+
 /* what is held of a key: its row, its tombstone, NULL where there is none */
 extern void merge_row_held(ApplyTarget *t, const RowState *key, RowState **row, RowState **tomb);
 

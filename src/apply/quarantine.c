@@ -109,20 +109,28 @@ vector_of(const WireRow *row, Version *version)
 
 void
 quarantine_put(const char *peer, const RelationMap *map, const WireRow *row,
-			   const void *raw, size_t raw_bytes, const ErrorData *error)
+			   const void *raw, size_t raw_bytes, const NodeVector *horizon, const ErrorData *error)
 {
 	Datum		values[QUARANTINED_NATTS];
 	bool		nulls[QUARANTINED_NATTS] = {0};
 	Name		name = palloc0(NAMEDATALEN);
-	bytea	   *frame = palloc(VARHDRSZ + map->raw_bytes + raw_bytes);
+	bytea	   *frame;
+	WireWriter	w;
+	Datum		vector;
 	StringInfoData text;
 	Version		version;
 	int			i = 0;
 
 	strlcpy(NameStr(*name), peer, NAMEDATALEN);
-	SET_VARSIZE(frame, VARHDRSZ + map->raw_bytes + raw_bytes);
-	memcpy(VARDATA(frame), map->raw, map->raw_bytes);
-	memcpy(VARDATA(frame) + map->raw_bytes, raw, raw_bytes);
+	wire_writer_init(&w, map->raw_bytes + raw_bytes + 64);
+	wire_put_bytes(&w, map->raw, map->raw_bytes);
+	vector = vector_of(row, &version);
+	if (version.pruned)
+		wire_put_horizon(&w, horizon);
+	wire_put_bytes(&w, raw, raw_bytes);
+	frame = palloc(VARHDRSZ + w.len);
+	SET_VARSIZE(frame, VARHDRSZ + w.len);
+	memcpy(VARDATA(frame), w.data, w.len);
 
 	initStringInfo(&text);
 	appendStringInfoString(&text, error->message ? error->message : "unknown error");
@@ -145,7 +153,7 @@ quarantine_put(const char *peer, const RelationMap *map, const WireRow *row,
 	values[i++] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
 	values[i++] = CStringGetTextDatum(text.data);
 	values[i++] = Int32GetDatum(1);
-	values[i++] = vector_of(row, &version);
+	values[i++] = vector;
 	Assert(i == QUARANTINED_NATTS);
 	apply_log_insert("quarantined", values, nulls);
 	if (version.nvv > 0)

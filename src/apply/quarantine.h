@@ -11,9 +11,11 @@
 
 /*
  * Put a row into ferry.quarantined with the error that it raised, as a frame
- * that describes itself: the relation message, then the row's (raw).
+ * that describes itself: the relation message, the horizon under which the row is
+ * to be read, then the row's (raw).
  */
 extern void quarantine_put(const char *peer, const RelationMap *map, const WireRow *row,
-						   const void *raw, size_t raw_bytes, const ErrorData *error);
+						   const void *raw, size_t raw_bytes, const NodeVector *horizon,
+						   const ErrorData *error);
 
 #endif							/* FERRY_APPLY_QUARANTINE_H */

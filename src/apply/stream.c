@@ -64,6 +64,7 @@ struct ApplyStream
 	char		peer[NAMEDATALEN];
 	NodeId		peer_id;
 	bool		careful;
+	bool		is_current;
 	HTAB	   *relations;
 	StreamRelation *last;		/* rows come in runs */
 	List	   *open;			/* of StreamRelation with a target */
@@ -116,6 +117,12 @@ apply_stream_free(ApplyStream *s)
 {
 	Assert(s->open == NIL && !s->own_transaction);
 	MemoryContextDelete(s->cxt);
+}
+
+void
+apply_stream_expect_current(ApplyStream *s)
+{
+	s->is_current = true;
 }
 
 ApplyProgress *
@@ -298,12 +305,16 @@ static bool
 run_takes(ApplyStream *s, StreamRelation *r, const WireRow *row)
 {
 	MemoryContext oldcontext;
+	RowState   *state;
 	bool		taken;
 
 	if (r->run == NULL || !row->alive || row->version_len != VERSION_SIMPLE_BYTES || !insert_run_is_likely(r->run))
 		return false;
 	oldcontext = MemoryContextSwitchTo(insert_run_context(r->run));
-	taken = insert_run_add(r->run, relation_map_decode(&r->map, target_table(r->target), row));
+	state = relation_map_decode(&r->map, target_table(r->target), row);
+	state->version.horizon = &s->progress.news->horizon;
+	state->is_current = s->is_current;
+	taken = insert_run_add(r->run, state);
 	MemoryContextSwitchTo(oldcontext);
 	if (!taken)
 		return false;
@@ -323,7 +334,13 @@ merge_message(ApplyStream *s, StreamRelation *r, const WireRow *row, const WireR
 
 	target_enter(r->target);
 	if (row)
-		result = merge_row(r->target, relation_map_decode(&r->map, target_table(r->target), row), s->peer);
+	{
+		RowState   *state = relation_map_decode(&r->map, target_table(r->target), row);
+
+		state->version.horizon = &s->progress.news->horizon;
+		state->is_current = s->is_current;
+		result = merge_row(r->target, state, s->peer);
+	}
 	else
 	{
 		if (!version_decode(range->version, range->version_len, &version, &error))
@@ -335,6 +352,23 @@ merge_message(ApplyStream *s, StreamRelation *r, const WireRow *row, const WireR
 	}
 	target_leave(r->target);
 	return result;
+}
+
+static void
+flush_runs(ApplyStream *s)
+{
+	ListCell   *lc;
+
+	foreach(lc, s->open)
+	{
+		StreamRelation *r = lfirst(lc);
+
+		if (r->run == NULL)
+			continue;
+		target_enter(r->target);
+		flush_run(s, r);
+		target_leave(r->target);
+	}
 }
 
 static void
@@ -424,7 +458,7 @@ row_careful(ApplyStream *s, StreamRelation *r, const WireRow *row, const WireRan
 	}
 	if (error)
 	{
-		quarantine_put(s->peer, &r->map, row ? row : &no_row, raw, raw_bytes, error);
+		quarantine_put(s->peer, &r->map, row ? row : &no_row, raw, raw_bytes, &s->progress.news->horizon, error);
 		s->progress.quarantined++;
 	}
 	MemoryContextSwitchTo(oldcontext);
@@ -607,6 +641,10 @@ apply_stream_frame(ApplyStream *s, const void *data, size_t len)
 				break;
 			case WIRE_HOLDS:
 				stream_news_holds(s->progress.news, &reader);
+				break;
+			case WIRE_HORIZON:
+				flush_runs(s);	/* what came before is read under the one before */
+				stream_news_horizon(s->progress.news, &reader);
 				break;
 			case WIRE_MEMBER:
 				stream_news_member(s->progress.news, &reader);

@@ -3,9 +3,9 @@
  * stream_news.c
  *		What a stream has said of nodes and nobody has taken yet.
  *
- * A stream says three things: what its sender holds, which is a claim about the
- * stream itself (all of that has been sent by now); what other nodes hold, as far
- * as the sender knows; and who there is.  They are collected here, the later ones
+ * A stream says what its sender holds, which is a claim about the stream itself
+ * (all of that has been sent by now); what other nodes hold, as far as the sender
+ * knows; who there is; and the horizon, under which the rows that follow are read.  They are collected here, the later ones
  * merged into the earlier ones, until the link (link/claims.c) has made sure that
  * what the claims rest on is committed and durable.
  *
@@ -67,6 +67,18 @@ stream_news_holds(StreamNews *news, WireReader *r)
 		news->has_claims = true;
 	}
 	stream_news_add_holds(news, node, &v);
+}
+
+void
+stream_news_horizon(StreamNews *news, WireReader *r)
+{
+	NodeVector	v;
+
+	wire_get_vector(r, &v);
+	if (r->error)
+		return;
+	vector_copy(&news->horizon, &v);
+	news->horizon_is_new = true;
 }
 
 void

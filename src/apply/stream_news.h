@@ -23,6 +23,8 @@ typedef struct StreamNews
 	NodeId		sender;
 	bool		has_claims;
 	NodeVector	claims;			/* what the sender holds and has sent, as far as it forwards */
+	bool		horizon_is_new;
+	NodeVector	horizon;		/* the sender's, under which his rows are read */
 	List	   *holds;			/* of NodeHolds */
 	List	   *members;		/* of WireMember */
 } StreamNews;
@@ -34,6 +36,7 @@ extern StreamNews *stream_news_create(NodeId sender, MemoryContext cxt);
 
 /* read a message, after its type byte */
 extern void stream_news_holds(StreamNews *news, WireReader *r);
+extern void stream_news_horizon(StreamNews *news, WireReader *r);
 extern void stream_news_member(StreamNews *news, WireReader *r);
 
 /* the same for what did not come as a message */

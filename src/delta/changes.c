@@ -48,6 +48,7 @@ state_of(DeltaScan *d)
 		s = tombstone_decode(d->table, d->slot->tts_values, d->slot->tts_isnull);
 	else
 		s = state_from_slot(d->table, d->slot);
+	s->version.horizon = &d->horizon;
 	return state_to_jsonb(d->table, d->owner_rel ? d->owner_rel : d->rel, s);
 }
 

@@ -114,6 +114,8 @@ fill_frame(DeltaFrames *f)
 				make_encoder(f);
 				described = false;
 			}
+			if (f->frame.len == 0 && f->scan->horizon.n > 0)
+				wire_put_horizon(&f->frame, &f->scan->horizon);
 			if (!described)
 				relation_encode_description(&f->frame, f->encoder);
 			described = true;

@@ -5,7 +5,8 @@
  *		vector does not include.
  *
  * Every entry of a row's version vector counts: the last dot alone is not enough,
- * since a merged row may owe an older dot of a third node.
+ * since a merged row may owe an older dot of a third node.  What was dropped from a
+ * pruned one lies somewhere up to the horizon: it is included if the horizon is.
  *
  * First what this node holds is sampled, then the snapshot is taken: so all that
  * was promised by then is visible in it, and who takes every state of the scan
@@ -33,6 +34,7 @@
 
 #include "delta/scan.h"
 #include "node/holding.h"
+#include "node/horizon.h"
 #include "node/node.h"
 #include "state/state.h"
 
@@ -56,6 +58,8 @@ delta_scan_begin(const char *since)
 	}
 	holding_promised(&d->holds);
 	d->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	horizon_read(d->snapshot, &d->horizon);
+	d->beyond = !vector_includes(&d->since, &d->horizon);
 	return d;
 }
 
@@ -215,7 +219,7 @@ is_news(DeltaScan *d)
 	oldcontext = MemoryContextSwitchTo(d->row_cxt);
 	state_version_read(d->slot->tts_values[version_attno - 1], &version);
 	MemoryContextSwitchTo(oldcontext);
-	return !vector_covers(&d->since, &version);
+	return !vector_covers(&d->since, &version) || (version.pruned && d->beyond);
 }
 
 bool

@@ -19,8 +19,10 @@ typedef struct DeltaScan
 {
 	NodeVector	holds;			/* what whoever takes all of it holds then, if he held "since" */
 	List	   *sources;		/* still to be read */
+	NodeVector	horizon;		/* under which the states are read */
 	bool		has_since;
 	NodeVector	since;
+	bool		beyond;			/* the horizon goes beyond since */
 	Snapshot	snapshot;
 	Relation	rel;			/* being read: a leaf of a table under ferry, or its tombstones */
 	Relation	owner_rel;		/* the table, if these are tombstones */

@@ -33,6 +33,7 @@
 #include "link/claims.h"
 #include "link/connection.h"
 #include "node/holding.h"
+#include "node/horizon.h"
 #include "node/node.h"
 
 typedef struct Claims
@@ -70,6 +71,9 @@ claims_take(StreamNews *news, XLogRecPtr local_end)
 {
 	NodeVector	claims;
 
+	if (news->horizon_is_new)
+		horizon_raise(&news->horizon);
+	news->horizon_is_new = false;
 	if (!news->has_claims)
 		return;
 	news->has_claims = false;

@@ -25,8 +25,8 @@ extern void claims_not_whole(void);
 
 /*
  * Between remote transactions, when everything before is committed, the last of
- * it at local_end: take the claims.  They count once our log is durable up to
- * there.
+ * it at local_end, and no transaction is open: take the claims, and the horizon.
+ * They count once our log is durable up to there.
  */
 extern void claims_take(StreamNews *news, XLogRecPtr local_end);
 

@@ -8,6 +8,9 @@
  * restart, and what our streams tell the peers.  The log is flushed, since only
  * then it is sent, but standbys are not waited for.
  *
+ * Every ferry.housekeeping_ms it works out from ferry.holding what all members
+ * hold, raises the horizon to that, and removes the tombstones that lie under it.
+ *
  * Every ferry.housekeeping_ms it also looks at the slots that this node keeps for its
  * peers: who is away for so long that more than ferry.max_slot_wal would have to
  * be kept loses its slot, and copies what it lacks when it is back.
@@ -17,19 +20,31 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/relation.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "link/housekeeping.h"
 #include "node/holding.h"
+#include "node/horizon.h"
 #include "node/node.h"
+#include "node/table.h"
 #include "node/watermark.h"
+#include "state/tombstone.h"
 
 #define TELL_EVERY_MS 200
+
+/* tombstones of a table that are looked at in one round, and the time between rounds while there are more */
+#define SWEEP_TOMBSTONES 2000
+#define SWEEP_EVERY_MS 100
 #define LOOK_EVERY_MS 1000
 
 static void
@@ -94,14 +109,165 @@ tell(TimestampTz now)
 
 /* --- the round --- */
 
+/* tables that have been copied from every peer are new no more: tell those who have them cached */
 static void
+settle_new_tables(void)
+{
+	SPI_execute("SELECT ferry._settle_new_tables()", false, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		CacheInvalidateRelcacheByRelid(DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+																	  SPI_tuptable->tupdesc, 1, &isnull)));
+	}
+}
+
+/* what every member that was not dropped is known to hold; of one that was never heard of that is nothing */
+static void
+compute_horizon(NodeVector *h)
+{
+	NodeId		us = node_id();
+
+	holding_promised(h);
+	SPI_execute("SELECT m.node_id, coalesce(h.vector, '') FROM ferry.member m "
+				"LEFT JOIN ferry.holding h ON h.node_id = m.node_id WHERE NOT m.is_dropped", true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		NodeVector	v;
+		bool		isnull;
+
+		if ((NodeId) DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)) == us)
+			continue;
+		holding_parse(TextDatumGetCString(SPI_getbinval(tuple, desc, 2, &isnull)), &v, NULL);
+		vector_limit(h, &v);
+	}
+}
+
+/* --- tombstones --- */
+
+/* how far the tombstones of a table have been looked through, and under which horizon */
+typedef struct Sweep
+{
+	Oid			relid;
+	ItemPointerData next;
+	uint32		generation;		/* of the horizon when this pass began */
+	bool		under_way;
+	bool		listed;
+} Sweep;
+
+static List *sweeps = NIL;
+
+static Sweep *
+sweep_of(Oid relid)
+{
+	ListCell   *lc;
+	Sweep	   *s;
+	MemoryContext oldcontext;
+
+	foreach(lc, sweeps)
+	{
+		s = lfirst(lc);
+		if (s->relid == relid)
+			return s;
+	}
+	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+	s = palloc0(sizeof(Sweep));
+	s->relid = relid;
+	ItemPointerSet(&s->next, 0, 1);
+	s->generation = horizon_generation() - 1;
+	sweeps = lappend(sweeps, s);
+	MemoryContextSwitchTo(oldcontext);
+	return s;
+}
+
+/* the tables under ferry, and none that is not any more */
+static void
+list_sweeps(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, sweeps)
+		((Sweep *) lfirst(lc))->listed = false;
+	SPI_execute("SELECT relid::pg_catalog.oid FROM ferry.registered_table", true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		sweep_of(DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)))->listed = true;
+	}
+	foreach(lc, sweeps)
+	{
+		Sweep	   *s = lfirst(lc);
+
+		if (s->listed)
+			continue;
+		sweeps = foreach_delete_current(sweeps, lc);
+		pfree(s);
+	}
+}
+
+/* a part of one table's tombstones; true if there is more to be looked at under this horizon */
+static bool
+sweep_some(Sweep *s)
+{
+	Relation	rel;
+	FerryTable *table;
+	int64		removed = 0;
+
+	if (!s->under_way)
+	{
+		if (s->generation == horizon_generation())
+			return false;
+		s->generation = horizon_generation();
+		s->under_way = true;
+	}
+
+	/* whoever changes or drops the table goes first */
+	if (!ConditionalLockRelationOid(s->relid, AccessShareLock))
+		return false;
+	rel = try_relation_open(s->relid, NoLock);
+	if (rel == NULL)
+		return false;
+	table = table_lookup(s->relid);
+	s->under_way = table && tombstone_sweep(table, &s->next, SWEEP_TOMBSTONES, &removed);
+	relation_close(rel, NoLock);
+	return s->under_way;
+}
+
+/* bounded work: so many tombstones of each table, each part in a transaction of its own */
+static bool
+sweep(void)
+{
+	ListCell   *lc;
+	bool		more = false;
+
+	foreach(lc, sweeps)
+	{
+		begin();
+		more |= sweep_some(lfirst(lc));
+		end();
+	}
+	return more;
+}
+
+/* returns whether another one should follow soon */
+static bool
 do_round(void)
 {
+	NodeVector	h;
+
 	begin();
 	holding_review_quarantine();
-	SPI_execute("SELECT ferry._settle_new_tables()", false, 0);
+	settle_new_tables();
 	SPI_execute("SELECT ferry._limit_slots()", false, 0);
+	compute_horizon(&h);
+	list_sweeps();
 	end();
+	horizon_raise(&h);
+	return sweep();
 }
 
 long
@@ -114,8 +280,10 @@ housekeeping(void)
 	wait_ms = tell(now);
 	if (now >= round_due)
 	{
-		do_round();
-		round_due = TimestampTzPlusMilliseconds(now, ferry_housekeeping_ms);
+		bool		more = do_round();
+
+		round_due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												more ? Min(SWEEP_EVERY_MS, ferry_housekeeping_ms) : ferry_housekeeping_ms);
 	}
 	return Min(wait_ms, Max(TimestampDifferenceMilliseconds(now, round_due), 1));
 }

@@ -379,6 +379,10 @@ take_message(const char *data, int len, TimestampTz now)
 		me.peer_end = Max(me.peer_end, pg_ntoh64(b));
 		take_frame((const uint8_t *) data + XLOG_MESSAGE_HEAD, len - XLOG_MESSAGE_HEAD);
 		me.taken = Max(me.taken, p->end_lsn);
+
+		/* seldom, and then at once: what follows is read under it */
+		if (p->news->horizon_is_new && p->has_work && !p->in_remote_txn)
+			commit_batch();
 		take_claims();
 		if (p->has_work && me.batch_due == 0)
 			me.batch_due = TimestampTzPlusMilliseconds(now, ferry_batch_ms);

@@ -38,12 +38,46 @@ CREATE VIEW ferry.clock AS
 COMMENT ON VIEW ferry.clock IS 'each peer''s clock minus ours, as last measured over the link; half the round trip is how far off that may be';
 
 CREATE VIEW ferry.nodes AS
+	WITH known AS (		/* the latest that is known of each origin, by its own word */
+		SELECT h.node_id AS origin, e.hlc, e.at
+		FROM ferry.holding h CROSS JOIN LATERAL ferry._vector_entries(h.vector) e
+		WHERE e.origin = h.node_id
+	), lacks AS (		/* what a node is not known to hold of it; of one that is not heard of, everything */
+		SELECT m.node_id, k.origin, k.at, e.at AS held_at,
+			   NOT m.is_dropped AND coalesce(e.hlc, 0) <= coalesce(z.hlc, 0) AS is_lowest
+		FROM ferry.member m
+			CROSS JOIN known k
+			LEFT JOIN ferry.holding h ON h.node_id = m.node_id
+			LEFT JOIN LATERAL ferry._vector_entries(h.vector) e ON e.origin = k.origin
+			LEFT JOIN (ferry.horizon hz CROSS JOIN LATERAL ferry._vector_entries(hz.vector) z) ON z.origin = k.origin
+		WHERE coalesce(e.hlc, 0) < k.hlc
+	)
 	SELECT m.name, m.node_id, n.node_id IS NOT NULL AS is_local, p.name IS NOT NULL AS is_peer,
-		   m.in_mesh, m.is_dropped, m.successor, m.dsn, m.first_seen
+		   m.in_mesh, m.is_dropped, m.successor, m.dsn, m.first_seen,
+		   ours.at AS held_until,
+		   (SELECT extract(epoch FROM k.at - coalesce(ours.at, m.first_seen))
+			FROM known k WHERE k.origin = m.node_id AND (ours.at IS NULL OR ours.at < k.at))::float8 AS seconds_behind,
+		   h.at AS heard_at,
+		   EXISTS (SELECT FROM lacks l WHERE l.node_id = m.node_id AND l.is_lowest) AS holds_back_horizon,
+		   (SELECT array_agg(o.name ORDER BY o.name)
+			FROM lacks l JOIN ferry.member o ON o.node_id = l.origin
+			WHERE l.node_id = m.node_id) AS lacks_writes_of,
+		   h.vector AS holds
 	FROM ferry.member m
 		LEFT JOIN ferry.local_node n ON n.node_id = m.node_id
-		LEFT JOIN ferry.peer p ON p.node_id = m.node_id;
-COMMENT ON VIEW ferry.nodes IS 'the nodes that this one knows, itself included';
+		LEFT JOIN ferry.peer p ON p.node_id = m.node_id
+		LEFT JOIN ferry.holding h ON h.node_id = m.node_id
+		LEFT JOIN LATERAL (
+			SELECT e.at FROM ferry.holding us JOIN ferry.local_node l ON l.node_id = us.node_id
+				CROSS JOIN LATERAL ferry._vector_entries(us.vector) e
+			WHERE e.origin = m.node_id) ours ON true;
+COMMENT ON VIEW ferry.nodes IS 'the nodes that this one knows, itself included, and what is known of what they hold';
+COMMENT ON COLUMN ferry.nodes.held_until IS 'this node holds all that was written there up to then';
+COMMENT ON COLUMN ferry.nodes.seconds_behind IS 'how much older that is than the latest write there that this node knows of; null if it holds it';
+COMMENT ON COLUMN ferry.nodes.heard_at IS 'when this node last heard what that one holds';
+COMMENT ON COLUMN ferry.nodes.holds_back_horizon IS 'tombstones and version vectors cannot be cleared away because this node is not known to hold later writes than the horizon';
+COMMENT ON COLUMN ferry.nodes.lacks_writes_of IS 'of whom it is not known to hold the latest writes; null if of nobody';
+COMMENT ON COLUMN ferry.nodes.holds IS 'what it is known to hold: <node id>:<stamp>,...';
 
 CREATE VIEW ferry.progress AS
 	SELECT p.name AS peer, r.relid AS relation,

@@ -48,6 +48,7 @@
 #include "utils/timestamp.h"
 
 #include "node/holding.h"
+#include "node/horizon.h"
 #include "node/private.h"
 #include "node/table.h"
 #include "node/watermark.h"
@@ -61,6 +62,8 @@ typedef struct Holding
 	NodeVector	received;
 	NodeVector	promised;
 	NodeVector	quarantined;	/* the least stamps that wait in quarantine */
+	NodeVector	horizon;		/* see node/horizon.c */
+	pg_atomic_uint32 horizon_generation;
 	pg_atomic_uint32 generation;	/* bumped when promised grows, or is to be told again */
 	ConditionVariable arrived;
 } Holding;
@@ -93,6 +96,7 @@ holding_shmem_init(void)
 		for (int i = 0; i < ferry_max_nodes; i++)
 		{
 			pg_atomic_init_u32(&array->holdings[i].generation, 0);
+			pg_atomic_init_u32(&array->holdings[i].horizon_generation, 0);
 			ConditionVariableInit(&array->holdings[i].arrived);
 		}
 	}
@@ -175,6 +179,7 @@ holding_load(NodeShared *node)
 	Holding    *h = holding_of(node);
 	NodeVector	held;
 	NodeVector	quarantined;
+	NodeVector	horizon;
 	Relation	rel;
 	bool		loaded;
 
@@ -184,6 +189,7 @@ holding_load(NodeShared *node)
 	if (loaded)
 		return;
 	read_own_row(node->id, &held);
+	horizon_read(NULL, &horizon);
 	rel = table_open(ferry_relation("quarantined"), AccessShareLock);
 	read_quarantine(rel, &quarantined);
 	table_close(rel, AccessShareLock);
@@ -194,6 +200,8 @@ holding_load(NodeShared *node)
 		vector_copy(&h->received, &held);
 		vector_copy(&h->promised, &held);
 		vector_copy(&h->quarantined, &quarantined);
+		vector_copy(&h->horizon, &horizon);
+		pg_atomic_fetch_add_u32(&h->horizon_generation, 1);
 		h->loaded = true;
 	}
 	LWLockRelease(array->lock);
@@ -209,6 +217,8 @@ holding_forget(NodeShared *node)
 	vector_clear(&h->received);
 	vector_clear(&h->promised);
 	vector_clear(&h->quarantined);
+	vector_clear(&h->horizon);
+	pg_atomic_fetch_add_u32(&h->horizon_generation, 1);
 	LWLockRelease(array->lock);
 }
 
@@ -328,6 +338,31 @@ uint32
 holding_generation(void)
 {
 	return pg_atomic_read_u32(&holding_of(node_current())->generation);
+}
+
+void
+holding_horizon(NodeShared *node, NodeVector *out)
+{
+	LWLockAcquire(array->lock, LW_SHARED);
+	vector_copy(out, &holding_of(node)->horizon);
+	LWLockRelease(array->lock);
+}
+
+uint32
+holding_horizon_generation(NodeShared *node)
+{
+	return pg_atomic_read_u32(&holding_of(node)->horizon_generation);
+}
+
+void
+holding_publish_horizon(const NodeVector *horizon)
+{
+	Holding    *h = holding_of(node_current());
+
+	LWLockAcquire(array->lock, LW_EXCLUSIVE);
+	(void) vector_merge(&h->horizon, horizon);
+	pg_atomic_fetch_add_u32(&h->horizon_generation, 1);
+	LWLockRelease(array->lock);
 }
 
 /* --- tokens --- */

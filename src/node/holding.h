@@ -52,6 +52,11 @@ extern void holding_tell(NodeShared *node);
 /* counts the reasons to tell */
 extern uint32 holding_generation(void);
 
+/* the horizon in shared memory: use node/horizon.h */
+extern void holding_horizon(NodeShared *node, NodeVector *out);
+extern uint32 holding_horizon_generation(NodeShared *node);
+extern void holding_publish_horizon(const NodeVector *h);
+
 /*
  * A vector, or a token, in text; raises ERRCODE_INVALID_TEXT_REPRESENTATION.  Of
  * a token: holds is what its node held, awaited what must have arrived before

@@ -10,6 +10,25 @@ ALTER TABLE ferry.holding ALTER COLUMN vector SET STORAGE plain;
 COMMENT ON TABLE ferry.holding IS 'what each node is known to hold of every origin: <node id>:<stamp>,...; our own row is what we promise';
 SELECT pg_catalog.pg_extension_config_dump('ferry.holding', '');
 
+CREATE TABLE ferry.horizon (
+	singleton	boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+	vector		text NOT NULL,
+	at			timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (user_catalog_table = true);
+ALTER TABLE ferry.horizon ALTER COLUMN vector SET STORAGE plain;
+COMMENT ON TABLE ferry.horizon IS 'what every member of the group holds: up to there version vectors are pruned and tombstones are removed';
+SELECT pg_catalog.pg_extension_config_dump('ferry.horizon', '');
+
+CREATE FUNCTION ferry._vector_entries(vector text, OUT origin bigint, OUT hlc numeric, OUT at timestamptz) RETURNS SETOF record
+	LANGUAGE sql STRICT IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	SELECT split_part(e, ':', 1)::bigint, split_part(e, ':', 2)::numeric,
+		   timestamptz '2000-01-01 00:00:00+00' + floor(split_part(e, ':', 2)::numeric / 4096)::float8 * interval '1 microsecond'
+	FROM unnest(string_to_array(vector, ',')) AS e WHERE e <> '';
+	END;
+COMMENT ON FUNCTION ferry._vector_entries(text) IS 'internal: a vector as rows, each stamp also as a time';
+
 CREATE FUNCTION ferry.token() RETURNS text
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_token';

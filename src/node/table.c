@@ -126,6 +126,7 @@ typedef struct Registration
 	Oid			tombid;
 	char		merge;
 	char		on_delete;
+	bool		is_new;
 } Registration;
 
 /* find by relid or by tombid (the other InvalidOid) */
@@ -146,6 +147,7 @@ find_registration(Oid relid, Oid tombid, Registration *out)
 		out->tombid = DatumGetObjectId(heap_getattr(tuple, 2, desc, &isnull));
 		out->merge = DatumGetChar(heap_getattr(tuple, 3, desc, &isnull));
 		out->on_delete = DatumGetChar(heap_getattr(tuple, 4, desc, &isnull));
+		out->is_new = DatumGetBool(heap_getattr(tuple, get_attnum(RelationGetRelid(rel), "is_new"), desc, &isnull));
 		found = OidIsValid(relid) ? out->relid == relid : out->tombid == tombid;
 	}
 	systable_endscan(scan);
@@ -374,6 +376,7 @@ build(Relation rel)
 	t->tombid = reg.tombid;
 	t->mode = (MergeMode) reg.merge;
 	t->life = (LifePolicy) reg.on_delete;
+	t->is_new = reg.is_new;
 	t->version_attno = version;
 	t->is_partitioned = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
 	if (rootid != t->relid)

@@ -54,6 +54,7 @@ typedef struct FerryTable
 	int			nstrategies;
 	ColumnStrategy *strategies; /* sorted by column id */
 	bool		has_strategies; /* one that is not KIND_LWW */
+	bool		is_new;			/* not copied from every peer yet */
 } FerryTable;
 
 /*

@@ -1,14 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * news.c
- *		What a stream says of nodes: members, what they hold.
+ *		What a stream says of nodes: members, what they hold, the horizon.
  *
  * Most of it is on record in tables, which the supervisor and the links write:
  * a new row of ferry.holding becomes a 'W' message, one of ferry.member an 'M'
  * message, where it stands in the log.  Since a node's own row is written after
  * what it promises was committed, the stream has passed all of that by then.
  *
- * That row is written a few times a second at most.  So that a lone write is
+ * The horizon stands before the rows that are to be read under it: a new row of
+ * ferry.horizon becomes an 'H' message, and the first row that is sent is preceded
+ * by the horizon on record at that point of the log.
+ *
+ * The row of ferry.holding is written a few times a second at most.  So that a lone write is
  * known to have arrived as soon as it has, the stream itself says so, too: after
  * a commit it asks for the watermark w, then for the end p of the log.  When it
  * has passed p, it has sent everything of this node up to w.  On an idle node
@@ -24,6 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "node/holding.h"
+#include "node/horizon.h"
 #include "node/node.h"
 #include "node/watermark.h"
 #include "send/news.h"
@@ -32,6 +37,7 @@
 #define SAY_EVERY_US 10000
 
 static NodeShared *node = NULL;
+static bool horizon_said;		/* the receiver knows our horizon, as of here */
 static Hlc	newest_own;			/* latest own stamp in the stream */
 static Hlc	said;				/* the last watermark that we sent */
 static TimestampTz said_at;
@@ -44,6 +50,7 @@ news_start(void)
 	node = node_attached();
 	newest_own = said = pending = 0;
 	said_at = 0;
+	horizon_said = false;
 
 	/* the stream may begin behind the row that says what we hold now: have it written again */
 	if (node)
@@ -91,6 +98,35 @@ news_member(WireWriter *w, HeapTuple tuple, TupleDesc desc)
 	dsn = column(tuple, desc, "dsn", &isnull);
 	m.dsn = isnull ? "" : TextDatumGetCString(dsn);
 	wire_put_member(w, &m);
+}
+
+static void
+put_horizon(WireWriter *w, const NodeVector *v)
+{
+	if (v->n > 0)
+		wire_put_horizon(w, v);
+	horizon_said = true;
+}
+
+void
+news_horizon(WireWriter *w, HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	NodeVector	v;
+
+	holding_parse(TextDatumGetCString(column(tuple, desc, "vector", &isnull)), &v, NULL);
+	put_horizon(w, &v);
+}
+
+void
+news_first_horizon(WireWriter *w)
+{
+	NodeVector	v;
+
+	if (horizon_said)
+		return;
+	horizon_read(NULL, &v);
+	put_horizon(w, &v);
 }
 
 static void

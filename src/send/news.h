@@ -22,6 +22,13 @@ extern void news_own_write(Dot d);
 extern void news_holding(WireWriter *w, HeapTuple tuple, TupleDesc desc);
 extern void news_member(WireWriter *w, HeapTuple tuple, TupleDesc desc);
 
+/*
+ * The horizon as an 'H' message: a new row of ferry.horizon; and, once before the
+ * first row of the stream, the one on record, under the historic snapshot.
+ */
+extern void news_horizon(WireWriter *w, HeapTuple tuple, TupleDesc desc);
+extern void news_first_horizon(WireWriter *w);
+
 /* the stream has passed end_lsn: a 'W' message if there is something to say */
 extern void news_passed(WireWriter *w, XLogRecPtr end_lsn);
 

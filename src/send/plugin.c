@@ -291,6 +291,7 @@ put_row(PluginData *data, ReorderBufferTXN *txn, SentRelation *r, HeapTuple tupl
 		return;
 	news_own_write(last_dot(values[version_attno - 1]));
 	ensure_began(data, txn);
+	news_first_horizon(&data->frame);
 	ensure_described(data, r);
 	if (r->kind == SENT_ROWS)
 		relation_encode_alive(&data->frame, r->encoder, values, nulls, false);
@@ -406,6 +407,10 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation rel, Reorder
 		case SENT_HOLDING:
 			ensure_began(data, txn);
 			news_holding(&data->frame, compat_change_newtuple(change), RelationGetDescr(rel));
+			break;
+		case SENT_HORIZON:
+			ensure_began(data, txn);
+			news_horizon(&data->frame, compat_change_newtuple(change), RelationGetDescr(rel));
 			break;
 		case SENT_MEMBER:
 			ensure_began(data, txn);

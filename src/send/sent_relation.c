@@ -97,6 +97,11 @@ build(SentRelation *r, Relation rel)
 			r->kind = SENT_HOLDING;
 			return;
 		}
+		if (strcmp(RelationGetRelationName(rel), "horizon") == 0)
+		{
+			r->kind = SENT_HORIZON;
+			return;
+		}
 		if (strcmp(RelationGetRelationName(rel), "member") == 0)
 		{
 			r->kind = SENT_MEMBER;

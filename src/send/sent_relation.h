@@ -20,7 +20,8 @@ typedef enum SentKind
 	SENT_REGISTRY,				/* ferry.registered_table */
 	SENT_HOLDING,				/* ferry.holding */
 	SENT_MEMBER,				/* ferry.member */
-	SENT_STRATEGIES				/* ferry.column_merge */
+	SENT_STRATEGIES,			/* ferry.column_merge */
+	SENT_HORIZON				/* ferry.horizon */
 } SentKind;
 
 typedef struct SentRelation

@@ -11,7 +11,9 @@
  *
  * "columns" holds those that an older dot than the last wrote, "live" the dots
  * that keep a row alive where they are not just the last one; both are left out
- * when empty, as is "strategies" (json_strategies.c).  Numbers that need more than 53 bits are strings.
+ * when empty, as is "strategies" (json_strategies.c).  "horizon" is there if entries
+ * of "vv" were dropped: up to there the state has seen everything.  Numbers that
+ * need more than 53 bits are strings.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,6 +29,7 @@
 #include "utils/numeric.h"
 #include "utils/rel.h"
 
+#include "core/vector.h"
 #include "state/json_private.h"
 
 /* digits that a double keeps */
@@ -215,6 +218,17 @@ state_to_jsonb(const FerryTable *table, Relation rel, const RowState *s)
 		pushJsonbValue(&ps, WJB_END_ARRAY, NULL);
 	}
 	json_push_strategies(&ps, table, rel, s);
+	if (v->pruned)
+	{
+		json_push_key(&ps, "horizon");
+		pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
+		for (uint32 i = 0; v->horizon && i < v->horizon->n; i++)
+		{
+			json_push_key(&ps, psprintf("%u", v->horizon->entries[i].node));
+			json_push_string(&ps, WJB_VALUE, hlc_text(v->horizon->entries[i].hlc));
+		}
+		pushJsonbValue(&ps, WJB_END_OBJECT, NULL);
+	}
 	result = pushJsonbValue(&ps, WJB_END_OBJECT, NULL);
 	return JsonbPGetDatum(JsonbValueToJsonb(result));
 }

@@ -22,6 +22,7 @@
 #include "utils/numeric.h"
 #include "utils/rel.h"
 
+#include "core/vector.h"
 #include "state/json_private.h"
 
 /* --- pieces --- */
@@ -123,11 +124,32 @@ get_vv(JsonbContainer *object, Version *v)
 			v->vv[v->nvv++].hlc = json_unsigned("A stamp", &item, PG_UINT64_MAX);
 	}
 	qsort(v->vv, v->nvv, sizeof(Dot), compare_by_node);
-	if (version_seen(v, v->last.node) != v->last.hlc)
+	if (version_entry(v, v->last.node) != v->last.hlc)
 		bad_state("\"vv\" must hold the dot in \"last\".");
 	for (int i = 0; i < v->nvv; i++)
 		if (v->vv[i].hlc > v->last.hlc)
 			bad_state("\"last\" must be the latest stamp in \"vv\".");
+}
+
+static NodeVector *
+get_horizon(JsonbContainer *object)
+{
+	JsonbIterator *it = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	item;
+	NodeVector *h = palloc0(sizeof(NodeVector));
+	NodeId		node = NODE_ID_NONE;
+
+	if (JsonContainerSize(object) > VECTOR_MAX)
+		bad_state("\"horizon\" has more than %d entries.", VECTOR_MAX);
+	while ((token = JsonbIteratorNext(&it, &item, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			node = json_unsigned("A node id", &item, PG_UINT32_MAX);
+		else if (token == WJB_VALUE)
+			(void) vector_raise(h, node, json_unsigned("A stamp", &item, PG_UINT64_MAX));
+	}
+	return h;
 }
 
 Dot
@@ -187,11 +209,14 @@ get_version(const FerryTable *table, Relation rel, JsonbContainer *object, Versi
 	JsonbValue *live = json_member(object, "live");
 	JsonbContainer *columns = json_object_member(object, "columns", false);
 	JsonbContainer *strategies = json_object_member(object, "strategies", false);
+	JsonbContainer *horizon = json_object_member(object, "horizon", false);
 	const char *error = NULL;
 	uint8_t    *bytes;
 	size_t		n;
 
 	v.last = json_dot("\"last\"", json_member(object, "last"));
+	v.pruned = horizon != NULL;
+	v.horizon = horizon ? get_horizon(horizon) : NULL;
 	get_vv(json_object_member(object, "vv", true), &v);
 	if (columns)
 		get_column_dots(table, rel, columns, &v);
@@ -210,6 +235,7 @@ get_version(const FerryTable *table, Relation rel, JsonbContainer *object, Versi
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid row state"),
 				 errdetail_internal("%s", error)));
+	out->horizon = v.horizon;
 }
 
 /* --- values --- */
@@ -324,7 +350,7 @@ get_key(RowState *s, const FerryTable *table, Relation rel, JsonbContainer *obje
 static void
 check_members(JsonbContainer *object)
 {
-	static const char *const known[] = {"alive", "key", "row", "last", "vv", "columns", "live", "strategies"};
+	static const char *const known[] = {"alive", "key", "row", "last", "vv", "columns", "live", "strategies", "horizon"};
 	JsonbIterator *it = JsonbIteratorInit(object);
 	JsonbIteratorToken token;
 	JsonbValue	item;

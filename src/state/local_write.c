@@ -23,6 +23,7 @@
 #include "access/tupdesc.h"
 #include "utils/datum.h"
 
+#include "node/horizon.h"
 #include "state/local_write.h"
 #include "state/strategy.h"
 
@@ -60,6 +61,14 @@ changed_columns(const FerryTable *table, TupleDesc desc, const FoundRow *old,
 	return n;
 }
 
+/* forget of a version's writers whom everybody has heard of; last, when all parts are in it */
+static void
+settle_version(const Version *before, Version *after)
+{
+	after->horizon = horizon_current();
+	version_prune(after, after->horizon, before);
+}
+
 /* the columns that are no registers; returns whether a value was adjusted */
 static bool
 write_strategies(const FerryTable *table, TupleDesc desc, const FoundRow *found,
@@ -89,6 +98,7 @@ state_local_write(const FerryTable *table, TupleDesc desc, const FoundRow *found
 {
 	const uint16 *changed = table->plain_ids;
 	int			nchanged = table->nplain;
+	bool		adjusted = false;
 
 	if (found == NULL)
 		version_init(after, d);
@@ -102,9 +112,11 @@ state_local_write(const FerryTable *table, TupleDesc desc, const FoundRow *found
 	if (found)
 		version_write(found->version, d, changed, nchanged, table->plain_ids, table->nplain,
 					  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, true, after);
-	if (!table->has_strategies || table->mode != MERGE_MODE_COLUMN)
-		return false;
-	return write_strategies(table, desc, found, changed, nchanged, values, nulls, d, after);
+	if (table->has_strategies && table->mode == MERGE_MODE_COLUMN)
+		adjusted = write_strategies(table, desc, found, changed, nchanged, values, nulls, d, after);
+	if (found)
+		settle_version(found->version, after);
+	return adjusted;
 }
 
 void
@@ -112,4 +124,5 @@ state_local_delete(const FerryTable *table, const Version *before, Dot d, Versio
 {
 	version_write(before, d, NULL, 0, table->plain_ids, table->nplain,
 				  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, false, after);
+	settle_version(before, after);
 }

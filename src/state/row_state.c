@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "node/horizon.h"
 #include "state/state.h"
 
 RowState *
@@ -49,13 +50,14 @@ state_from_slot(const FerryTable *table, TupleTableSlot *slot)
 	slot_getallattrs(slot);
 	s = state_from_values(table, slot->tts_values, slot->tts_isnull);
 	state_version_read(slot->tts_values[table->version_attno - 1], &s->version);
+	s->version.horizon = horizon_current();
 	return s;
 }
 
 void
 state_merge_plan(const FerryTable *table, const RowState *local, const RowState *remote, MergePlan *plan)
 {
-	MergeRules	rules = {table->mode, table->life, table->plain_ids, table->nplain};
+	MergeRules	rules = {table->mode, table->life, table->plain_ids, table->nplain, horizon_current()};
 	MergeSide	l = {&local->version, local->alive};
 	MergeSide	r = {&remote->version, remote->alive};
 

@@ -24,6 +24,7 @@ typedef enum ValueKind
 typedef struct RowState
 {
 	bool		alive;
+	bool		is_current;		/* read at another node just now: what is gone here is not why it is there */
 	Version		version;		/* column ids are local */
 	int			natts;
 	Datum	   *values;			/* [attno - 1]; key columns always VALUE_HERE */

@@ -30,6 +30,7 @@
 
 #include "compat.h"
 #include "node/deaths.h"
+#include "node/horizon.h"
 #include "state/codec.h"
 #include "state/key_hash.h"
 #include "state/key_lookup.h"
@@ -232,6 +233,7 @@ tombstone_decode(const FerryTable *table, Datum *values, bool *nulls)
 		state->kinds[i] = VALUE_HERE;
 	}
 	state_version_read(values[table->nkeys], &state->version);
+	state->version.horizon = horizon_current();
 	if (!nulls[table->nkeys + 1])
 		read_image(table, state, values[table->nkeys + 1]);
 	return state;

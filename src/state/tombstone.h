@@ -62,6 +62,12 @@ extern void tombstone_remove(const FerryTable *table, ItemPointer tid);
 /* the tombstone a row leaves behind: key, image (where it is kept) and version */
 extern RowState *tombstone_from_row(const FerryTable *table, const RowState *row, const Version *version);
 
+/*
+ * Remove those that every member holds, of the next "most" tombstones from *from
+ * on, which moves.  False when the end was reached: *from is the beginning again.
+ */
+extern bool tombstone_sweep(const FerryTable *table, ItemPointer from, int most, int64 *removed);
+
 /* decode a tombstone table's tuple into a state */
 extern RowState *tombstone_decode(const FerryTable *table, Datum *values, bool *nulls);
 

@@ -15,6 +15,8 @@
  *			dots that keep the row alive, where not just the last one
  *		... parts{4:c(77=80)}
  *			what columns that merge by a strategy keep (state/parts_text.c)
+ *		... pruned
+ *			there were more writers: those that every node has heard of are left out
  *
  * The binary form is the stored one (core/version.c), which is canonical: equal
  * versions are equal bytes, on every node.
@@ -120,6 +122,8 @@ ferry_version_out(PG_FUNCTION_ARGS)
 		parts_append_text(&s, &v);
 		appendStringInfoChar(&s, '}');
 	}
+	if (v.pruned)
+		appendStringInfoString(&s, " pruned");
 	PG_RETURN_CSTRING(s.data);
 }
 
@@ -247,6 +251,7 @@ parse_version(const char *p, Version *v)
 		return false;
 	if (parse_section(&p, " parts{") && !parts_parse_text(&p, v))
 		return false;
+	v->pruned = parse_section(&p, " pruned");
 	return *p == '\0';
 }
 

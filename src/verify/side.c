@@ -29,6 +29,7 @@
 #include "utils/snapmgr.h"
 
 #include "apply/merge_row.h"
+#include "node/horizon.h"
 #include "state/codec.h"
 #include "verify/side.h"
 #include "verify/pace.h"
@@ -257,6 +258,8 @@ side_states(Side *h, const uint64 *keys, size_t nkeys, WireWriter *frame)
 	RelationEncoder *e = relation_encoder_create(target_table(t), rel, cxt);
 	MemoryContext row_cxt = AllocSetContextCreate(cxt, "ferry verify state", ALLOCSET_DEFAULT_SIZES);
 	size_t		i = 0;
+	uint32		generation = 0;
+	bool		said = false;
 
 	wire_put_relation(frame, &e->wire);
 	for (; i < nkeys && frame->len < VERIFY_STATES_BYTES; i++)
@@ -277,7 +280,16 @@ side_states(Side *h, const uint64 *keys, size_t nkeys, WireWriter *frame)
 			else if (tomb)
 				row = tomb;
 			if (row)
+			{
+				/* the horizon stands before what is read under it */
+				if (row->version.pruned && (!said || horizon_generation() != generation))
+				{
+					generation = horizon_generation();
+					wire_put_horizon(frame, row->version.horizon);
+					said = true;
+				}
 				put_state(frame, e, row);
+			}
 		}
 		MemoryContextSwitchTo(oldcontext);
 		MemoryContextReset(row_cxt);

@@ -94,20 +94,31 @@ is_due(const Reading *r, const Version *local, const Version *remote)
 	return true;
 }
 
+static Datum
+bytea_of(const void *data, size_t n)
+{
+	bytea	   *b = palloc(VARHDRSZ + n);
+
+	SET_VARSIZE(b, VARHDRSZ + n);
+	memcpy(VARDATA(b), data, n);
+	return PointerGetDatum(b);
+}
+
 static bool
 is_in_quarantine(const Reading *r)
 {
-	Oid			types[1] = {BYTEAOID};
-	Datum		args[1];
-	bytea	   *frame = palloc(VARHDRSZ + r->map.raw_bytes + r->message_bytes);
+	Oid			types[2] = {BYTEAOID, BYTEAOID};
+	Datum		args[2];
 	bool		found;
 
-	SET_VARSIZE(frame, VARHDRSZ + r->map.raw_bytes + r->message_bytes);
-	memcpy(VARDATA(frame), r->map.raw, r->map.raw_bytes);
-	memcpy(VARDATA(frame) + r->map.raw_bytes, r->message, r->message_bytes);
-	args[0] = PointerGetDatum(frame);
+	/* between the two there may be a horizon */
+	args[0] = bytea_of(r->map.raw, r->map.raw_bytes);
+	args[1] = bytea_of(r->message, r->message_bytes);
 	SPI_connect();
-	SPI_execute_with_args("SELECT 1 FROM ferry.quarantined WHERE frame = $1", 1, types, args, NULL, false, 1);
+	SPI_execute_with_args("SELECT 1 FROM ferry.quarantined WHERE pg_catalog.substr(frame, 1, pg_catalog.octet_length($1)) "
+						  "OPERATOR(pg_catalog.=) $1 AND pg_catalog.substr(frame, pg_catalog.octet_length(frame) "
+						  "OPERATOR(pg_catalog.-) pg_catalog.octet_length($2) OPERATOR(pg_catalog.+) 1) OPERATOR(pg_catalog.=) $2",
+						  2, types, args, NULL, false, 1);
 	found = SPI_processed > 0;
 	SPI_finish();
 	return found;
@@ -178,6 +189,8 @@ judge(Reading *r, Relation rel, const FerryTable *table, const WireRow *row, boo
 	table = target_table(target);
 	digest = digest_create(t->shape, table, rel, CurrentMemoryContext);
 	remote = relation_map_decode(&r->map, table, row);
+	remote->version.horizon = &apply_stream_progress(r->stream)->news->horizon;
+	remote->is_current = true;
 	digest_state(digest, remote, &theirs);
 	check_asked(t, theirs.key);
 
@@ -186,6 +199,13 @@ judge(Reading *r, Relation rel, const FerryTable *table, const WireRow *row, boo
 		local = merge_states(table, rel, local, tomb);
 	else if (tomb)
 		local = tomb;
+
+	/* a tombstone that has been removed here and stands there still */
+	if (local == NULL && merge_is_old_news(table, remote))
+	{
+		target_close(target);
+		return VERDICT_EQUAL;
+	}
 
 	memset(&plan, 0, sizeof(plan));
 	plan.outcome = MERGE_TAKEN;
@@ -379,6 +399,14 @@ read_messages(Reading *r, const void *data, size_t len)
 		CHECK_FOR_INTERRUPTS();
 		if (type == WIRE_RELATION)
 			read_relation(r, &reader, message);
+		else if (type == WIRE_HORIZON)
+		{
+			NodeVector	horizon;
+
+			wire_get_vector(&reader, &horizon);
+			if (reader.error == NULL)
+				apply_stream_frame(r->stream, message, reader.p - message);
+		}
 		else if (type == WIRE_ALIVE || type == WIRE_DEAD)
 		{
 			wire_get_row(&reader, &row, r->values, WIRE_MAX_COLUMNS);
@@ -417,6 +445,7 @@ take_frame(Take *t, const void *data, size_t len)
 	r.row_cxt = AllocSetContextCreate(cxt, "ferry take row", ALLOCSET_DEFAULT_SIZES);
 	r.values = palloc(sizeof(WireValue) * WIRE_MAX_COLUMNS);
 	r.stream = apply_stream_create(t->peer, t->peer_id, true);
+	apply_stream_expect_current(r.stream);
 	read_messages(&r, data, len);
 	(void) apply_stream_commit(r.stream);
 	relation_map_reset(&r.map);

@@ -94,6 +94,7 @@ run_regress() {
 	local data=$work/regress status=0 port=${REGRESS_PORT:-57432}
 	start_server "$data" "$port" "
 		max_prepared_transactions = 4
+		ferry.housekeeping_ms = 1h	# tombstones stay where a test looks for them
 		fsync = off" || return 1
 	local where=(--bindir="$PG_BIN" --host="$work" --port="$port" --user="$FERRY_USER")
 	(cd "$work/ferry" && as_user "$PG_PGXS/src/test/regress/pg_regress" "${where[@]}" --dbname=ferry_regression \

@@ -41,7 +41,7 @@ my (@node, @dbh);
 
 for my $i (0 .. $n_nodes - 1)
 {
-	push @node, ferry_cluster("n$i", "autovacuum_naptime = 1\n");
+	push @node, ferry_cluster("n$i", "autovacuum_naptime = 1\nferry.housekeeping_ms = 200\n");
 	ferry_node($node[$i], "n$i");
 	for my $t (@tables)
 	{
@@ -310,6 +310,29 @@ sub crash_in_batch
 	$dbh[$i] = undef;
 }
 
+# --- states that somebody keeps, and merges somewhere much later ---
+
+my @kept;
+my $kept_merged = 0;
+
+sub keep_state
+{
+	my $i = int(rand(@node));
+	my $t = $tables[ int(rand(@tables)) ];
+	my $key = 1 + int(rand($n_keys));
+	my $d = eval { connect_to($i) } or return;
+	my ($state) = eval { $d->selectrow_array("SELECT ferry.state('$t->{name}', '{\"id\": $key}')") };
+	return unless defined $state;
+	$kept[ @kept < 200 ? scalar(@kept) : int(rand(@kept)) ] = [ $t->{name}, $state ];
+}
+
+sub merge_kept
+{
+	return unless @kept;
+	my $d = eval { connect_to(int(rand(@node))) } or return;
+	eval { $d->selectrow_array('SELECT ferry.merge(?::regclass, ?)', undef, @{ $kept[ int(rand(@kept)) ] }); $kept_merged++; };
+}
+
 # --- go ---
 
 my @crash_at = sort { $a <=> $b } map { int(rand($n_ops)) } 1 .. $n_crashes;
@@ -317,6 +340,8 @@ for my $op (1 .. $n_ops)
 {
 	one_write();
 	pause_or_resume() if rand() < 0.01;
+	keep_state() if rand() < 0.03;
+	merge_kept() if rand() < 0.02;
 	while (@crash_at && $crash_at[0] <= $op) { shift @crash_at; crash(); }
 }
 cmp_ok($count{ok}, '>', $n_ops / 3, 'most writes were acknowledged');
@@ -348,16 +373,30 @@ for my $round (0 .. $n_nodes)
 }
 ok($settled, 'every node holds what the others committed');
 
+# when all is known everywhere, no tombstone is left; and what was kept is old news
+my $swept = 1;
+for my $i (0 .. $#node)
+{
+	$swept &&= $node[$i]->poll_query_until('postgres',
+		'SELECT sum(pg_relation_size(tombstones)) >= 0 AND NOT EXISTS (SELECT FROM '
+		  . join(' UNION ALL SELECT FROM ', map { $node[$i]->safe_psql('postgres', "SELECT tombstones FROM ferry.tables WHERE relation = '$_->{name}'::regclass") } @tables)
+		  . ') FROM ferry.tables') if $n_nodes > 1;
+}
+ok($swept, 'once every node has them, no tombstone is left');
+merge_kept() for 1 .. 100;
+cmp_ok($kept_merged, '>', $n_ops / 200, 'states that were kept were merged again');
+for my $i (0 .. $#node) { $node[$i]->safe_psql('postgres', "SELECT ferry.wait_for_peers('120 s')"); }
+
 # --- judge ---
 
 for my $t (@tables)
 {
 	my @content = map {
-		$_->safe_psql('postgres', "SELECT * FROM $t->{name} ORDER BY id")
+		$_->safe_psql('postgres', "SELECT id, a, b, c, ferry.version_dot(_ferry) FROM $t->{name} ORDER BY id")
 	} @node;
 	for my $i (1 .. $#node)
 	{
-		is($content[$i], $content[0], "$t->{name}: n$i equals n0, versions included");
+		is($content[$i], $content[0], "$t->{name}: n$i equals n0, last writers included");
 	}
 	my %here = map { my ($id, $v) = /^(\d+)\|(.*)\|[^|]*$/; ($id => $v) } split /\n/, $content[0];
 	my $wrong = 0;

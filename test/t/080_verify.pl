@@ -67,7 +67,7 @@ sub same
 {
 	my ($what) = @_;
 	settle_all();
-	my $all = "SELECT id, a, b, c, ferry.version_dot(_ferry) FROM t ORDER BY id; SELECT * FROM r ORDER BY 1; SELECT * FROM l ORDER BY id; SELECT id, part, v, _ferry FROM p ORDER BY id";
+	my $all = "SELECT id, a, b, c, ferry.version_dot(_ferry) FROM t ORDER BY id; SELECT * FROM r ORDER BY 1; SELECT * FROM l ORDER BY id; SELECT id, part, v, ferry.version_dot(_ferry) FROM p ORDER BY id";
 	my @content = map { $_->safe_psql('postgres', $all) } @node;
 	is($content[1], $content[0], "$what: b is as a");
 	is($content[2], $content[0], "$what: c is as a");

@@ -41,7 +41,7 @@ sub error
 sub content
 {
 	my ($n) = @_;
-	return $n->safe_psql('postgres', 'SELECT *, _ferry FROM t ORDER BY id; SELECT *, _ferry FROM p ORDER BY n, k');
+	return $n->safe_psql('postgres', q{SELECT to_jsonb(t) - '_ferry', ferry.version_dot(_ferry) FROM t ORDER BY id; SELECT to_jsonb(p) - '_ferry', ferry.version_dot(_ferry) FROM p ORDER BY n, k});
 }
 
 $a->safe_psql('postgres', "INSERT INTO t SELECT i, i, repeat('row ' || i, 20) FROM generate_series(1, 5000) i;
