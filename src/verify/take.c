@@ -44,6 +44,7 @@
 #include "apply/relation_map.h"
 #include "node/holding.h"
 #include "node/node.h"
+#include "state/range_tombstone.h"
 #include "verify/take.h"
 
 #define POLL_MS 10
@@ -193,6 +194,11 @@ judge(Reading *r, Relation rel, const FerryTable *table, const WireRow *row, boo
 	remote->is_current = true;
 	digest_state(digest, remote, &theirs);
 	check_asked(t, theirs.key);
+	if (ranges_cover(ranges_of(t->relid), &remote->version))
+	{
+		target_close(target);	/* a TRUNCATE here that it has not met there */
+		return VERDICT_EQUAL;
+	}
 
 	merge_row_held(target, remote, &local, &tomb);
 	if (local && tomb)
