@@ -177,7 +177,7 @@ ensure_transaction(ApplyStream *s)
 	}
 }
 
-/* rows that were written on suspicion: see apply/unique.c */
+/* rows that were written on suspicion: see apply/unique.c; a careful stream's target lives in row_cxt, which must stay */
 static void
 settle_target(ApplyStream *s, StreamRelation *r)
 {
@@ -187,7 +187,6 @@ settle_target(ApplyStream *s, StreamRelation *r)
 	s->progress.conflicts += unique_settle(r->target, s->peer);
 	target_leave(r->target);
 	MemoryContextSwitchTo(oldcontext);
-	MemoryContextReset(s->row_cxt);
 }
 
 /* write the new rows that wait; target_enter was called */
