@@ -42,6 +42,7 @@ int			ferry_retry_initial_ms = 100;
 int			ferry_retry_max_ms = 1500;
 int			ferry_batch_ms = 100;
 int			ferry_housekeeping_ms = 5000;
+bool		ferry_prune = false;
 int			ferry_compression = COMPRESSION_OFF;
 
 static const struct config_enum_entry compression_options[] = {
@@ -127,6 +128,12 @@ define_settings(void)
 							&ferry_housekeeping_ms,
 							5000, 10, 3600000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomBoolVariable("ferry.prune",
+							 "Remove tombstones and entries of version vectors that every member has seen.",
+							 "Not proven together with strategies, TRUNCATE and verification yet.",
+							 &ferry_prune,
+							 false,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ferry.verify_interval",
 							"Time between two verifications of this node against its peers.",
 							"0 turns them off.",

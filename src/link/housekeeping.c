@@ -263,9 +263,14 @@ do_round(void)
 	holding_review_quarantine();
 	settle_new_tables();
 	SPI_execute("SELECT ferry._limit_slots()", false, 0);
-	compute_horizon(&h);
-	list_sweeps();
+	if (ferry_prune)
+	{
+		compute_horizon(&h);
+		list_sweeps();
+	}
 	end();
+	if (!ferry_prune)
+		return false;
 	horizon_raise(&h);
 	return sweep();
 }

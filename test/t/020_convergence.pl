@@ -41,7 +41,7 @@ my (@node, @dbh);
 
 for my $i (0 .. $n_nodes - 1)
 {
-	push @node, ferry_cluster("n$i", "autovacuum_naptime = 1\nferry.housekeeping_ms = 200\n");
+	push @node, ferry_cluster("n$i", "autovacuum_naptime = 1\nferry.housekeeping_ms = 200\nferry.prune = on\n");
 	ferry_node($node[$i], "n$i");
 	for my $t (@tables)
 	{

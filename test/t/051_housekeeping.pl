@@ -13,7 +13,7 @@ my @name = qw(a b c);
 my %n;
 for my $name (@name)
 {
-	$n{$name} = ferry_cluster($name, "ferry.housekeeping_ms = 100\n");
+	$n{$name} = ferry_cluster($name, "ferry.housekeeping_ms = 100\nferry.prune = on\n");
 	ferry_node($n{$name}, $name);
 	$n{$name}->safe_psql('postgres', q{CREATE TABLE t (id int PRIMARY KEY, v int, w int);
 		SELECT ferry.add_table('t', on_delete => 'update_wins')});
@@ -76,8 +76,8 @@ is(sql($c, 'SELECT count(*) FROM t WHERE id BETWEEN 61 AND 70'), '10', 'there th
 $c->stop('immediate');
 $_->stop('immediate') for $a, $b;
 $_->start for $a, $b, $c;
-sql($c, "UPDATE t SET v = 1000 WHERE id = 65");
 is(join(',', map { tombstones($_) } qw(a b)), '10,10', 'also across a crash of all');
+sql($c, "UPDATE t SET v = 1000 WHERE id = 65");
 sql($c, "SELECT ferry.resume_peer('b')");
 ok(all_gone(), 'when it is back they go');
 is(join(',', map { sql($n{$_}, 'SELECT string_agg(id || \':\' || v, \',\') FROM t WHERE id BETWEEN 61 AND 70') } @name), '65:1000,65:1000,65:1000',

@@ -128,7 +128,7 @@ merge_two(const uint8_t *data, size_t size)
 	for (int mode = 0; mode < 4; mode++)
 	{
 		MergeRules	rules = {mode & 1 ? MERGE_MODE_COLUMN : MERGE_MODE_ROW,
-		mode & 2 ? LIFE_LAST_WINS : LIFE_UPDATE_WINS, ids, 7};
+		mode & 2 ? LIFE_LAST_WINS : LIFE_UPDATE_WINS, ids, 7, NULL};
 		MergeSide	side_a = {&a, true};
 		MergeSide	side_b = {&b, true};
 		MergePlan	ab,
