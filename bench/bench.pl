@@ -81,19 +81,20 @@ sub catchup
 sub latency
 {
 	my ($system) = @_;
+	my $probes = 1500;
 	my $pair = BenchPair->new($system);
 	$pair->make_tables(1);
 	$pair->link;
 	for my $load (0, 1)
 	{
-		my $pid = $load ? $pair->start_pgbench('-N -M prepared -c 1 -R 500 -T 8') : undef;
+		my $pid = $load ? $pair->start_pgbench('-N -M prepared -c 1 -R 500 -T 16') : undef;
 		usleep(1_000_000);
-		my @us = map { usleep(5000 + rand 5000); $pair->probe($_ + 1000 * $load) } 1 .. 300;
+		my @us = map { usleep(5000 + rand 5000); $pair->probe($_ + $probes * $load) } 1 .. $probes;
 		waitpid $pid, 0 if $pid;
 		my @sorted = sort { $a <=> $b } @us;
 		my $name = $load ? 'under 500 transactions/s' : 'idle';
-		note_figure("commit to visible, $name, p50, us", $system, $sorted[150]);
-		note_figure("commit to visible, $name, p99, us", $system, $sorted[296]);
+		note_figure("commit to visible, $name, p50, us", $system, $sorted[ $probes * 0.5 ]);
+		note_figure("commit to visible, $name, p99, us", $system, $sorted[ $probes * 0.99 ]);
 	}
 	$pair->wait_caught_up;
 	$pair->check_equal;

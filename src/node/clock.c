@@ -10,31 +10,26 @@
  * clock goes on above the mark.  The supervisor moves the mark while there is
  * much room, so that writers practically never wait for its fsync.
  *
- * The file is pg_ferry/<database oid>.hlc: magic, mark, CRC.  It is replaced as a
- * whole.  A damaged file is an error, not a zero: a clock that restarts at the
- * wall clock could stamp twice.
+ * The file is pg_ferry/<database oid>.hlc (node/small_file.c).  A damaged file is
+ * an error, not a zero: a clock that restarts at the wall clock could stamp twice.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "access/xact.h"
-#include "common/file_perm.h"
 #include "miscadmin.h"
-#include "port/pg_crc32c.h"
-#include "storage/fd.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "node/node.h"
 #include "node/private.h"
+#include "node/small_file.h"
 #include "node/watermark.h"
 
-#define CLOCK_DIR "pg_ferry"
 #define CLOCK_MAGIC 0x46594c43	/* "FYLC" */
 
 /*
@@ -50,8 +45,7 @@ typedef struct ClockFile
 	uint32		magic;
 	uint32		reserved;
 	uint64		high_water;
-	uint64		folder;			/* the inode of CLOCK_DIR: a copy of the files has another */
-	pg_crc32c	crc;
+	uint64		folder;			/* the inode of the folder: a copy of the files has another */
 } ClockFile;
 
 /* the first stamp that this transaction took */
@@ -59,20 +53,9 @@ static Hlc	first_stamp = 0;
 static LocalTransactionId first_stamp_lxid = InvalidLocalTransactionId;
 
 static void
-clock_path(char *path, Oid dboid, const char *suffix)
+clock_path(char *path, Oid dboid)
 {
-	snprintf(path, MAXPGPATH, CLOCK_DIR "/%u.hlc%s", dboid, suffix);
-}
-
-static pg_crc32c
-clock_crc(const ClockFile *f)
-{
-	pg_crc32c	crc;
-
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, f, offsetof(ClockFile, crc));
-	FIN_CRC32C(crc);
-	return crc;
+	snprintf(path, MAXPGPATH, SMALL_FILE_DIR "/%u.hlc", dboid);
 }
 
 /* which folder this is: copies of a data directory differ in it; 0 if there is none */
@@ -81,7 +64,7 @@ clock_folder(void)
 {
 	struct stat st;
 
-	return stat(CLOCK_DIR, &st) == 0 ? (uint64) st.st_ino : 0;
+	return stat(SMALL_FILE_DIR, &st) == 0 ? (uint64) st.st_ino : 0;
 }
 
 /* make a mark durable; raises if it cannot */
@@ -89,40 +72,13 @@ static void
 write_mark(Oid dboid, Hlc mark)
 {
 	char		path[MAXPGPATH];
-	char		temp[MAXPGPATH];
 	ClockFile	f = {0};
-	int			fd;
 
-	clock_path(path, dboid, "");
-	clock_path(temp, dboid, ".tmp");
+	clock_path(path, dboid);
 	f.magic = CLOCK_MAGIC;
 	f.high_water = mark;
-
-	if (MakePGDirectory(CLOCK_DIR) < 0 && errno != EEXIST)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not create directory \"%s\": %m", CLOCK_DIR)));
 	f.folder = clock_folder();
-	f.crc = clock_crc(&f);
-	fd = OpenTransientFile(temp, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
-	if (fd < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not create file \"%s\": %m", temp)));
-	errno = 0;
-	if (write(fd, &f, sizeof(f)) != sizeof(f))
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", temp)));
-	}
-	if (CloseTransientFile(fd) != 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not close file \"%s\": %m", temp)));
-	(void) durable_rename(temp, path, ERROR);
+	small_file_write(path, &f, sizeof(f));
 }
 
 bool
@@ -132,24 +88,17 @@ node_clock_load(NodeShared *node, Oid dboid)
 	char		path[MAXPGPATH];
 	ClockFile	f;
 	Hlc			mark = 0;
-	int			fd;
+	SmallFileRead got;
 
-	clock_path(path, dboid, "");
-	fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
-	if (fd < 0 && errno != ENOENT)
+	clock_path(path, dboid);
+	got = small_file_read(path, &f, sizeof(f));
+	if (got == SMALL_FILE_DAMAGED || (got == SMALL_FILE_READ && f.magic != CLOCK_MAGIC))
 		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not open file \"%s\": %m", path)));
-	if (fd >= 0)
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("clock file \"%s\" is damaged", path),
+				 errhint("If it is removed, the clock restarts at the wall clock: make sure that this is later than every stamp that this node has given.")));
+	if (got == SMALL_FILE_READ)
 	{
-		int			n = read(fd, &f, sizeof(f));
-
-		CloseTransientFile(fd);
-		if (n != sizeof(f) || f.magic != CLOCK_MAGIC || f.crc != clock_crc(&f))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("clock file \"%s\" is damaged", path),
-					 errhint("If it is removed, the clock restarts at the wall clock: make sure that this is later than every stamp that this node has given.")));
 		mark = f.high_water;
 		is_here = f.folder == clock_folder();
 	}

@@ -33,16 +33,13 @@
  */
 #include "postgres.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "access/transam.h"
 #include "access/twophase.h"
 #include "access/xact.h"
-#include "common/file_perm.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
-#include "port/pg_crc32c.h"
 #include "storage/fd.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -51,9 +48,9 @@
 #include "storage/spin.h"
 
 #include "node/private.h"
+#include "node/small_file.h"
 #include "node/watermark.h"
 
-#define PREPARED_DIR "pg_ferry"
 #define PREPARED_MAGIC 0x46595054	/* "FYPT" */
 
 /* a backend between the end of its transaction and its slot needs no more spins than this */
@@ -85,7 +82,6 @@ typedef struct PreparedFile
 	uint32		magic;
 	TransactionId xid;
 	uint64		lower;
-	pg_crc32c	crc;
 } PreparedFile;
 
 static WatermarkShared *shared = NULL;
@@ -180,20 +176,9 @@ leave(void)
 /* --- prepared transactions --- */
 
 static void
-prepared_path(char *path, Oid dboid, TransactionId xid, const char *suffix)
+prepared_path(char *path, Oid dboid, TransactionId xid)
 {
-	snprintf(path, MAXPGPATH, PREPARED_DIR "/%u.%u.prepared%s", dboid, xid, suffix);
-}
-
-static pg_crc32c
-file_crc(const PreparedFile *f)
-{
-	pg_crc32c	crc;
-
-	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, f, offsetof(PreparedFile, crc));
-	FIN_CRC32C(crc);
-	return crc;
+	snprintf(path, MAXPGPATH, SMALL_FILE_DIR "/%u.%u.prepared", dboid, xid);
 }
 
 /* forget those that have ended; lock held exclusively */
@@ -212,7 +197,7 @@ drop_ended(void)
 			shared->prepared[kept++] = shared->prepared[i];
 			continue;
 		}
-		prepared_path(path, shared->prepared[i].dboid, shared->prepared[i].xid, "");
+		prepared_path(path, shared->prepared[i].dboid, shared->prepared[i].xid);
 		if (unlink(path) != 0 && errno != ENOENT)
 			ereport(WARNING,
 					(errcode_for_file_access(),
@@ -239,46 +224,18 @@ add_prepared(Oid dboid, TransactionId xid, Hlc lower)
 	LWLockRelease(shared->lock);
 }
 
-static void
-write_file(const char *path, const void *data, size_t n)
-{
-	int			fd = OpenTransientFile(path, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
-
-	if (fd < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not create file \"%s\": %m", path)));
-	errno = 0;
-	if (write(fd, data, n) != (ssize_t) n)
-	{
-		if (errno == 0)
-			errno = ENOSPC;
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", path)));
-	}
-	if (CloseTransientFile(fd) != 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not close file \"%s\": %m", path)));
-}
-
 /* before PREPARE TRANSACTION */
 static void
 prepare(void)
 {
 	char		path[MAXPGPATH];
-	char		temp[MAXPGPATH];
 	PreparedFile f = {0};
 
 	f.magic = PREPARED_MAGIC;
 	f.xid = GetTopTransactionId();
 	f.lower = entered_lower;
-	f.crc = file_crc(&f);
-	prepared_path(path, entered->dboid, f.xid, "");
-	prepared_path(temp, entered->dboid, f.xid, ".tmp");
-	write_file(temp, &f, sizeof(f));
-	(void) durable_rename(temp, path, ERROR);
+	prepared_path(path, entered->dboid, f.xid);
+	small_file_write(path, &f, sizeof(f));
 	add_prepared(entered->dboid, f.xid, f.lower);
 }
 
@@ -287,15 +244,8 @@ static Hlc
 read_bound(const char *path, TransactionId xid)
 {
 	PreparedFile f;
-	int			fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
-	int			n = -1;
 
-	if (fd >= 0)
-	{
-		n = read(fd, &f, sizeof(f));
-		CloseTransientFile(fd);
-	}
-	if (n == sizeof(f) && f.magic == PREPARED_MAGIC && f.crc == file_crc(&f) && f.xid == xid)
+	if (small_file_read(path, &f, sizeof(f)) == SMALL_FILE_READ && f.magic == PREPARED_MAGIC && f.xid == xid)
 		return f.lower;
 	ereport(WARNING,
 			(errcode(ERRCODE_DATA_CORRUPTED),
@@ -310,10 +260,10 @@ watermark_load(Oid dboid)
 	DIR		   *dir;
 	struct dirent *entry;
 
-	if (access(PREPARED_DIR, F_OK) != 0)
+	if (access(SMALL_FILE_DIR, F_OK) != 0)
 		return;
-	dir = AllocateDir(PREPARED_DIR);
-	while ((entry = ReadDir(dir, PREPARED_DIR)) != NULL)
+	dir = AllocateDir(SMALL_FILE_DIR);
+	while ((entry = ReadDir(dir, SMALL_FILE_DIR)) != NULL)
 	{
 		char		path[MAXPGPATH];
 		unsigned	db;
@@ -330,7 +280,7 @@ watermark_load(Oid dboid)
 		LWLockRelease(shared->lock);
 		if (known)
 			continue;
-		prepared_path(path, dboid, xid, "");
+		prepared_path(path, dboid, xid);
 		if (TransactionIdIsInProgress(xid))
 			add_prepared(dboid, xid, read_bound(path, xid));
 		else

@@ -13,21 +13,11 @@
 #include <openssl/pem.h>
 
 #include "arena.h"
+#include "tap.h"
 #include "bundle/reader.h"
 #include "bundle/writer.h"
 
-static int	tests = 0;
-static int	failures = 0;
 static const char *dir = "vectors";
-
-static void
-ok(bool condition, const char *name)
-{
-	tests++;
-	if (!condition)
-		failures++;
-	printf("%sok %d - %s\n", condition ? "" : "not ", tests, name);
-}
 
 /* --- keys --- */
 
@@ -494,6 +484,5 @@ main(int argc, char **argv)
 	EVP_PKEY_free(ed_key);
 	EVP_PKEY_free(sm2_key);
 	EVP_PKEY_free(other_key);
-	printf("1..%d\n", tests);
-	return failures != 0;
+	return tap_done();
 }

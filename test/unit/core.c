@@ -10,24 +10,12 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "arena.h"
+#include "tap.h"
 #include "core/merge.h"
 #include "core/wire.h"
 #include "core/zip.h"
-
-static int	tests = 0;
-static int	failures = 0;
-
-static void
-ok(bool condition, const char *name)
-{
-	tests++;
-	if (!condition)
-		failures++;
-	printf("%sok %d - %s\n", condition ? "" : "not ", tests, name);
-}
 
 /* --- states with values --- */
 
@@ -572,12 +560,11 @@ test_zip_hostile(int rounds)
 int
 main(void)
 {
-	unsigned	seed = getenv("SEED") ? (unsigned) atoi(getenv("SEED")) : (unsigned) time(NULL);
+	unsigned	seed = tap_seed();
 	const MergeMode modes[] = {MERGE_MODE_COLUMN, MERGE_MODE_ROW};
 	const LifePolicy lives[] = {LIFE_LAST_WINS, LIFE_UPDATE_WINS};
 
 	srand(seed);
-	printf("# SEED=%u\n", seed);
 	test_version();
 	test_wire();
 	test_hostile_versions(200000);
@@ -588,6 +575,5 @@ main(void)
 	for (int m = 0; m < 2; m++)
 		for (int l = 0; l < 2; l++)
 			test_laws(modes[m], lives[l], 40000);
-	printf("1..%d\n", tests);
-	return failures != 0;
+	return tap_done();
 }

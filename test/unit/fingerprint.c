@@ -6,22 +6,10 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "arena.h"
+#include "tap.h"
 #include "core/fingerprint.h"
-
-static int	tests = 0;
-static int	failures = 0;
-
-static void
-ok(bool condition, const char *name)
-{
-	tests++;
-	if (!condition)
-		failures++;
-	printf("%sok %d - %s\n", condition ? "" : "not ", tests, name);
-}
 
 static uint64_t
 any64(void)
@@ -329,14 +317,12 @@ test_depth(void)
 int
 main(void)
 {
-	unsigned	seed = getenv("SEED") ? (unsigned) atoi(getenv("SEED")) : (unsigned) time(NULL);
+	unsigned	seed = tap_seed();
 
 	srand(seed);
-	printf("# SEED=%u\n", seed);
 	test_hash();
 	test_depth();
 	test_reconcile(300);
 	test_liars();
-	printf("1..%d\n", tests);
-	return failures != 0;
+	return tap_done();
 }

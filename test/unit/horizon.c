@@ -14,9 +14,9 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "arena.h"
+#include "tap.h"
 #include "core/merge.h"
 
 #define NCOLS 3
@@ -85,18 +85,6 @@ static long pruned = 0,
 			removed = 0,
 			old_news = 0,
 			kept_merged = 0;
-
-static int	tests = 0;
-static int	failures = 0;
-
-static void
-ok(bool condition, const char *name)
-{
-	tests++;
-	if (!condition)
-		failures++;
-	printf("%sok %d - %s\n", condition ? "" : "not ", tests, name);
-}
 
 static NodeId
 id_of(int n)
@@ -518,7 +506,7 @@ test_size(void)
 int
 main(void)
 {
-	unsigned	seed = getenv("SEED") ? (unsigned) atoi(getenv("SEED")) : (unsigned) time(NULL);
+	unsigned	seed = tap_seed();
 	int			runs = getenv("RUNS") ? atoi(getenv("RUNS")) : 1500;
 	const MergeMode modes[] = {MERGE_MODE_COLUMN, MERGE_MODE_ROW};
 	const LifePolicy lives[] = {LIFE_LAST_WINS, LIFE_UPDATE_WINS};
@@ -529,7 +517,6 @@ main(void)
 	char		name[200];
 
 	srand(seed);
-	printf("# SEED=%u\n", seed);
 	test_size();
 	for (int m = 0; m < 2; m++)
 		for (int l = 0; l < 2; l++)
@@ -560,6 +547,5 @@ main(void)
 	ok(zero > 0, name);
 	snprintf(name, sizeof(name), "old news that is taken for news shows (%d of %d)", never, 4 * (runs / 2));
 	ok(never > 0, name);
-	printf("1..%d\n", tests);
-	return failures != 0;
+	return tap_done();
 }

@@ -21,22 +21,10 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "arena.h"
+#include "tap.h"
 #include "core/merge.h"
-
-static int	tests = 0;
-static int	failures = 0;
-
-static void
-ok(bool condition, const char *name)
-{
-	tests++;
-	if (!condition)
-		failures++;
-	printf("%sok %d - %s\n", condition ? "" : "not ", tests, name);
-}
 
 /* --- states --- */
 
@@ -679,15 +667,13 @@ test_parts(void)
 int
 main(void)
 {
-	unsigned	seed = getenv("SEED") ? (unsigned) atoi(getenv("SEED")) : (unsigned) time(NULL);
+	unsigned	seed = tap_seed();
 	const LifePolicy lives[] = {LIFE_LAST_WINS, LIFE_UPDATE_WINS};
 
 	srand(seed);
-	printf("# SEED=%u\n", seed);
 	test_parts();
 	for (int l = 0; l < 2; l++)
 		for (int changing = 0; changing < 2; changing++)
 			test_laws(lives[l], changing, 30000);
-	printf("1..%d\n", tests);
-	return failures != 0;
+	return tap_done();
 }
