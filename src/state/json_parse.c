@@ -16,6 +16,7 @@
 #include "fmgr.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -345,6 +346,24 @@ get_key(RowState *s, const FerryTable *table, Relation rel, JsonbContainer *obje
 	}
 }
 
+/* the row may name the key's columns, too, as a row made by to_jsonb() does: if they say the same */
+static void
+check_key_in_row(const RowState *s, const FerryTable *table, Relation rel, JsonbContainer *row)
+{
+	RowState   *again = state_create(table);
+
+	get_values(again, rel, row, table->key_attnos, table->nkeys);
+	for (int k = 0; k < table->nkeys; k++)
+	{
+		int			i = table->key_attnos[k] - 1;
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
+
+		if (again->kinds[i] == VALUE_HERE &&
+			(again->nulls[i] || !datum_image_eq(again->values[i], s->values[i], att->attbyval, att->attlen)))
+			bad_state("\"row\" has another value of \"%s\" than \"key\".", NameStr(att->attname));
+	}
+}
+
 /* --- whole --- */
 
 static void
@@ -389,7 +408,12 @@ state_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb)
 	row = json_object_member(object, "row", s->alive);
 	if (row)
 	{
-		json_check_names("row", row, rel, table->plain_attnos, table->nplain);
+		AttrNumber *attnos = palloc(sizeof(AttrNumber) * (table->nkeys + table->nplain));
+
+		memcpy(attnos, table->key_attnos, sizeof(AttrNumber) * table->nkeys);
+		memcpy(attnos + table->nkeys, table->plain_attnos, sizeof(AttrNumber) * table->nplain);
+		json_check_names("row", row, rel, attnos, table->nkeys + table->nplain);
+		check_key_in_row(s, table, rel, row);
 		get_values(s, rel, row, table->plain_attnos, table->nplain);
 	}
 	get_version(table, rel, object, &s->version);
