@@ -25,7 +25,8 @@ SQL_PARTS = \
 	src/group/join.sql \
 	src/verify/verify.sql \
 	src/monitor/monitor.sql \
-	src/monitor/check.sql
+	src/monitor/check.sql \
+	src/monitor/rights.sql
 
 DATA_built = ferry--$(EXTVERSION).sql
 

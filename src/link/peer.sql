@@ -212,7 +212,7 @@ COMMENT ON FUNCTION ferry.resume_peer(name) IS 'pull from a paused peer again';
 REVOKE ALL ON FUNCTION ferry.resume_peer(name) FROM PUBLIC;
 
 CREATE FUNCTION ferry.wait_for_peers(timeout interval) RETURNS boolean
-	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	AS 'MODULE_PATHNAME', 'ferry_wait_for_peers';
 COMMENT ON FUNCTION ferry.wait_for_peers(interval) IS 'wait until every running peer holds all that was committed here before the call';

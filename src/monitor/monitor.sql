@@ -105,7 +105,7 @@ COMMENT ON COLUMN ferry.progress.rows_there IS 'about how many rows the peer has
 COMMENT ON COLUMN ferry.progress.time_left IS 'at the rate so far; rows that need not be sent are not foreseen';
 
 CREATE FUNCTION ferry.wait_for_join(timeout interval) RETURNS boolean
-	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	AS 'MODULE_PATHNAME', 'ferry_wait_for_join';
 COMMENT ON FUNCTION ferry.wait_for_join(interval) IS 'wait until every link has copied what it has to, and streams; false if the time is over before';
