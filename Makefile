@@ -17,6 +17,7 @@ SQL_PARTS = \
 	src/node/holding.sql \
 	src/node/strategy.sql \
 	src/apply/apply.sql \
+	src/apply/orphan.sql \
 	src/link/peer.sql \
 	src/link/mesh.sql \
 	src/link/succession.sql \
