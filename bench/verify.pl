@@ -13,8 +13,8 @@ use BenchPair;
 use Time::HiRes qw(time);
 
 $| = 1;
-my $rows = $ENV{ROWS} // 100000 * $ENV{SCALE};
-my $seconds = $ENV{SECONDS} // 10;
+my $rows = $ENV{ROWS} || 100000 * $ENV{SCALE};
+my $seconds = $ENV{SECONDS_EACH};
 my $rounds = $ENV{ROUNDS};
 
 sub median { my @s = sort { $a <=> $b } @_; return @s % 2 ? $s[ @s / 2 ] : ($s[ @s / 2 - 1 ] + $s[ @s / 2 ]) / 2; }
