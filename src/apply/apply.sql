@@ -93,11 +93,11 @@ COMMENT ON TABLE ferry.own_write IS 'internal: rows that merging wrote with a st
 
 /* --- states --- */
 
-CREATE FUNCTION ferry._state_frame(schema text, name text, key jsonb) RETURNS bytea
+CREATE FUNCTION ferry._state_frame(schema text, name text, key jsonb, at_least text) RETURNS bytea
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_state_frame';
-COMMENT ON FUNCTION ferry._state_frame(text, text, jsonb) IS 'internal: the state of a row as a frame, for a peer that asks';
-REVOKE ALL ON FUNCTION ferry._state_frame(text, text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION ferry._state_frame(text, text, jsonb, text) IS 'internal: the state of a row, which includes the vector at_least, as a frame, for a peer that asks; no bytes if it is dead and forgotten';
+REVOKE ALL ON FUNCTION ferry._state_frame(text, text, jsonb, text) FROM PUBLIC;
 
 CREATE FUNCTION ferry.state(rel regclass, key jsonb) RETURNS jsonb
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE

@@ -10,6 +10,12 @@
  * state like any other, perhaps newer than the stream's: merging it early does
  * no harm.
  *
+ * It must not be older.  A stream brings a transaction as soon as its commit is in
+ * the log, which is before others at the sender can see it.  So whoever needs the
+ * values of a state says which one, and the sender waits until it sees it.  If it
+ * never will, because a TRUNCATE has taken it or its tombstone has been removed
+ * since, the state is old news, of which the stream will tell.
+ *
  * How the peer is reached is not our business: the link's worker says so
  * (fetch_set_source).  Where nobody did (ferry.merge, retries, files), nothing
  * is fetched.
@@ -23,6 +29,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -30,8 +37,11 @@
 #include "apply/fetch.h"
 #include "apply/merge_row.h"
 #include "apply/relation_map.h"
+#include "node/holding.h"
+#include "node/horizon.h"
 #include "node/node.h"
 #include "state/codec.h"
+#include "state/range_tombstone.h"
 
 /* --- asking --- */
 
@@ -56,30 +66,23 @@ bad_answer(const char *peer, const char *why)
 			 errdetail_internal("%s", why)));
 }
 
-RowState *
-fetch_state(ApplyTarget *t, const RowState *key, const char *peer)
+/* the state in an answer */
+static RowState *
+read_answer(ApplyTarget *t, const char *peer, const void *frame, size_t len)
 {
-	Relation	rel = target_relation(t);
 	const FerryTable *table = target_table(t);
-	Jsonb	   *json;
-	void	   *frame;
-	size_t		len;
 	WireReader	reader;
 	RelationMap map = {0};
+	NodeVector *horizon = palloc(sizeof(NodeVector));
 	WireRow		row;
 	WireValue  *values;
 	RowState   *state;
 	uint8_t		type;
 
-	if (source_get == NULL || peer == NULL || strcmp(peer, source_peer) != 0)
-		return NULL;
-	json = DatumGetJsonbP(state_key_to_jsonb(table, rel, key));
-	frame = source_get(source_arg, get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel),
-					   JsonbToCString(NULL, &json->root, VARSIZE(json)), &len);
-	if (frame == NULL)
-		return NULL;
-
 	wire_reader_init(&reader, frame, len);
+	if (wire_get_u8(&reader) != WIRE_HORIZON)
+		bad_answer(peer, "no horizon");
+	wire_get_vector(&reader, horizon);
 	if (wire_get_u8(&reader) != WIRE_RELATION)
 		bad_answer(peer, "no relation");
 	wire_get_relation(&reader, &map.wire);
@@ -90,21 +93,122 @@ fetch_state(ApplyTarget *t, const RowState *key, const char *peer)
 		bad_answer(peer, reader.error ? reader.error : "no row");
 	row.alive = (type == WIRE_ALIVE);
 	relation_map_resolve(&map);
-	if (map.relid != RelationGetRelid(rel))
+	if (map.relid != RelationGetRelid(target_relation(t)))
 		bad_answer(peer, "another table");
 	state = relation_map_decode(&map, table, &row);
+	state->version.horizon = horizon;
 	relation_map_reset(&map);
 	return state;
 }
 
+static FetchOutcome
+ask(ApplyTarget *t, const RowState *key, const char *peer, const char *at_least, RowState **state)
+{
+	Relation	rel = target_relation(t);
+	Jsonb	   *json;
+	void	   *frame;
+	size_t		len;
+
+	if (source_get == NULL || peer == NULL || strcmp(peer, source_peer) != 0)
+		return FETCH_NOBODY;
+	json = DatumGetJsonbP(state_key_to_jsonb(target_table(t), rel, key));
+	frame = source_get(source_arg, get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel),
+					   JsonbToCString(NULL, &json->root, VARSIZE(json)), at_least, &len);
+	if (frame == NULL)
+		return FETCH_NOBODY;
+	if (len == 0)
+		return FETCH_GONE;
+	*state = read_answer(t, peer, frame, len);
+	return FETCH_WHOLE;
+}
+
+RowState *
+fetch_state(ApplyTarget *t, const RowState *key, const char *peer)
+{
+	RowState   *state;
+
+	return ask(t, key, peer, "", &state) == FETCH_WHOLE ? state : NULL;
+}
+
+FetchOutcome
+fetch_whole(ApplyTarget *t, const RowState *part, const char *peer, RowState **whole)
+{
+	StringInfoData at_least;
+	const Version *v = &part->version;
+	FetchOutcome outcome;
+
+	initStringInfo(&at_least);
+	for (int i = 0; i < v->nvv; i++)
+		appendStringInfo(&at_least, "%s%u:" UINT64_FORMAT, i > 0 ? "," : "", v->vv[i].node, v->vv[i].hlc);
+	outcome = ask(t, part, peer, at_least.data, whole);
+	if (outcome == FETCH_WHOLE)
+		for (int i = 0; i < v->nvv; i++)
+			if (!version_covers(&(*whole)->version, v->vv[i]))
+				bad_answer(peer, "an older row");
+	return outcome;
+}
+
 /* --- answering --- */
+
+/* how long the sender waits to see what it has sent */
+#define SEE_MS 5000
+
+static bool
+covers_all(const Version *v, const NodeVector *dots)
+{
+	for (uint32 i = 0; i < dots->n; i++)
+		if (version_seen(v, dots->entries[i].node) < dots->entries[i].hlc)
+			return false;
+	return true;
+}
+
+/* is a state with these writes dead here, and nothing left of it? */
+static bool
+is_gone(Oid relid, const NodeVector *dots)
+{
+	const RangeList *ranges = ranges_of(relid);
+
+	for (int i = 0; i < ranges->n; i++)
+		if (covers_all(&ranges->ranges[i], dots))
+			return true;
+	return vector_includes(horizon_current(), dots);
+}
+
+/*
+ * What is held of a key that includes these writes: true if it is to be had,
+ * *state NULL if it is gone.  Waits for what is committed but not yet visible.
+ */
+static bool
+find_at_least(ApplyTarget *t, const RowState *key, const NodeVector *dots, RowState **state)
+{
+	Oid			relid = RelationGetRelid(target_relation(t));
+
+	for (int waited_ms = 0; waited_ms < SEE_MS; waited_ms++)
+	{
+		*state = merge_row_state(t, key);
+		if (dots->n == 0)
+			return *state != NULL;
+		if (*state && covers_all(&(*state)->version, dots))
+			return true;
+		AcceptInvalidationMessages();
+		if (is_gone(relid, dots))
+		{
+			*state = NULL;
+			return true;
+		}
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(1000);
+	}
+	return false;				/* it was lost behind ferry's back */
+}
 
 PG_FUNCTION_INFO_V1(ferry_state_frame);
 
 /*
- * SQL: ferry._state_frame(schema text, name text, key jsonb) returns bytea: the
- * state of a row as a frame; null if the table is not under ferry here or the
- * key was never seen.
+ * SQL: ferry._state_frame(schema text, name text, key jsonb, at_least text)
+ * returns bytea: the state of a row, which includes the writes of this vector, as
+ * a frame; no bytes if such a state is dead and forgotten here; null if the table
+ * is not under ferry here or there is no such row.
  */
 Datum
 ferry_state_frame(PG_FUNCTION_ARGS)
@@ -114,12 +218,15 @@ ferry_state_frame(PG_FUNCTION_ARGS)
 	Relation	rel;
 	FerryTable *table;
 	ApplyTarget *t;
+	NodeVector	at_least;
 	RowState   *state;
+	bool		known;
 	RelationEncoder *encoder;
 	WireWriter	w;
 	bytea	   *frame;
 
 	(void) node_current();
+	holding_parse(text_to_cstring(PG_GETARG_TEXT_PP(3)), &at_least, NULL);
 	if (!OidIsValid(relid))
 		PG_RETURN_NULL();
 	rel = table_open(relid, RowExclusiveLock);
@@ -130,17 +237,18 @@ ferry_state_frame(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	}
 	t = target_open(rel, table);
-	state = merge_row_state(t, state_key_from_jsonb(target_table(t), rel, PG_GETARG_DATUM(2)));
-	if (state)
+	wire_writer_init(&w, 1024);
+	known = find_at_least(t, state_key_from_jsonb(target_table(t), rel, PG_GETARG_DATUM(2)), &at_least, &state);
+	if (known && state)
 	{
 		encoder = relation_encoder_create(target_table(t), rel, CurrentMemoryContext);
-		wire_writer_init(&w, 1024);
+		wire_put_horizon(&w, state->version.horizon);
 		wire_put_relation(&w, &encoder->wire);
 		relation_encode_state(&w, encoder, state);
 	}
 	target_close(t);
 	table_close(rel, NoLock);
-	if (state == NULL)
+	if (!known)
 		PG_RETURN_NULL();
 	frame = palloc(VARHDRSZ + w.len);
 	SET_VARSIZE(frame, VARHDRSZ + w.len);

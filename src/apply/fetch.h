@@ -9,10 +9,13 @@
 
 /*
  * Whoever merges what comes from a peer may say how that peer can be asked: get
- * returns the frame of one state (allocated in the current context), NULL if the
- * peer knows nothing of the key; raises class 08 if the peer is away.
+ * returns the frame of one state (allocated in the current context), which
+ * includes the vector at_least, given as text; NULL if the peer knows nothing of
+ * the key, no bytes if it knows that such a state is dead and forgotten; raises
+ * class 08 if the peer is away.
  */
-typedef void *(*FetchFunction) (void *arg, const char *schema, const char *name, const char *key, size_t *len);
+typedef void *(*FetchFunction) (void *arg, const char *schema, const char *name, const char *key,
+								const char *at_least, size_t *len);
 
 extern void fetch_set_source(const char *peer, FetchFunction get, void *arg);
 
@@ -21,5 +24,15 @@ extern void fetch_set_source(const char *peer, FetchFunction get, void *arg);
  * nothing or cannot be asked (it is not the one named by fetch_set_source).
  */
 extern RowState *fetch_state(ApplyTarget *t, const RowState *key, const char *peer);
+
+typedef enum FetchOutcome
+{
+	FETCH_WHOLE,
+	FETCH_GONE,					/* dead at the peer, and so are its tombstone and all that it included */
+	FETCH_NOBODY				/* the peer cannot be asked, or knows nothing */
+} FetchOutcome;
+
+/* the same, of a state that came from peer without all its values: one that includes it */
+extern FetchOutcome fetch_whole(ApplyTarget *t, const RowState *part, const char *peer, RowState **whole);
 
 #endif							/* FERRY_APPLY_FETCH_H */

@@ -283,18 +283,26 @@ merge_raise_clock(const RowState *remote)
 	node_clock_raise(newest);
 }
 
-/* what the sender holds of the key of a state that lacks values; raises if it cannot be asked */
+/*
+ * What the sender holds of the key of a state that lacks values; NULL if it is old
+ * news there.  Raises if the sender cannot be asked.
+ */
 static RowState *
 whole_state(ApplyTarget *t, RowState *remote, const char *peer)
 {
 	const FerryTable *table = target_table(t);
-	RowState   *whole = fetch_state(t, remote, peer);
+	RowState   *whole;
 
-	if (whole)
+	switch (fetch_whole(t, remote, peer, &whole))
 	{
-		merge_raise_clock(whole);
-		seen_note(&whole->version);
-		return whole;
+		case FETCH_WHOLE:
+			merge_raise_clock(whole);
+			seen_note(&whole->version);
+			return whole;
+		case FETCH_GONE:
+			return NULL;
+		case FETCH_NOBODY:
+			break;
 	}
 	for (int c = 0; c < table->nplain; c++)
 		if (remote->kinds[table->plain_attnos[c] - 1] == VALUE_UNCHANGED)
@@ -387,6 +395,8 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 					return result;
 				case ROUND_FETCH:
 					remote = whole_state(t, remote, peer);
+					if (remote == NULL)
+						return APPLY_IGNORED;
 					break;
 				case ROUND_AGAIN:
 					break;
@@ -406,6 +416,8 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 					break;
 				case ROUND_FETCH:
 					remote = whole_state(t, remote, peer);
+					if (remote == NULL)
+						return APPLY_IGNORED;
 					continue;
 				case ROUND_AGAIN:
 					continue;
@@ -420,6 +432,8 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 			if (remote->alive && state_lacks_value(table, NULL, NULL, remote))
 			{
 				remote = whole_state(t, remote, peer);
+				if (remote == NULL)
+					return APPLY_IGNORED;
 				continue;
 			}
 			write_first_state(t, remote);

@@ -23,6 +23,7 @@
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -185,4 +186,22 @@ range_tombstone_merge(ApplyTarget *t, const Version *range, const char *peer)
 		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
 			scan_leaf(t, lfirst_oid(lc), range, peer);
 	return APPLY_APPLIED;
+}
+
+ApplyResult
+apply_range(Relation rel, FerryTable *table, const Version *range, const char *peer)
+{
+	ApplyTarget *t;
+	ApplyResult result;
+	int			nest_level = NewGUCNestLevel();
+
+	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	t = target_open(rel, table);
+	target_enter(t);
+	result = range_tombstone_merge(t, range, peer);
+	target_leave(t);
+	target_close(t);
+	AtEOXact_GUC(true, nest_level);
+	return result;
 }

@@ -16,6 +16,9 @@
  */
 extern ApplyResult range_tombstone_merge(ApplyTarget *t, const Version *range, const char *peer);
 
+/* the same by itself, as apply_state() does it */
+extern ApplyResult apply_range(Relation rel, FerryTable *table, const Version *range, const char *peer);
+
 /* a state of a key of which nothing is held here, changed beside a TRUNCATE that is in force: put it on record */
 extern void range_report_outlived(ApplyTarget *t, const RowState *remote, const char *peer);
 

@@ -162,7 +162,7 @@ relation_map_decode(RelationMap *map, const FerryTable *table, const WireRow *ro
 				 errmsg("invalid version in a row of table \"%s.%s\"",
 						map->wire.schema, map->wire.name),
 				 errdetail_internal("%s", error)));
-	if (state->version.ncols > 0)
+	if (state->version.ncols > 0 || state->version.nparts > 0)
 		version_map_columns(&state->version, map->ids, map->nids);
 
 	state->alive = row->alive;

@@ -104,9 +104,17 @@ ferry_merge(PG_FUNCTION_ARGS)
 	FerryTable *table;
 	Relation	rel = open_registered(PG_GETARG_OID(0),
 									  ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE, &table);
-	RowState   *state = state_from_jsonb(table, rel, PG_GETARG_DATUM(1));
-	ApplyResult result = apply_state(rel, table, state, NULL);
+	ApplyResult result;
 
+	if (state_is_range(PG_GETARG_DATUM(1)))
+	{
+		Version		range;
+
+		range_from_jsonb(PG_GETARG_DATUM(1), &range);
+		result = apply_range(rel, table, &range, NULL);
+	}
+	else
+		result = apply_state(rel, table, state_from_jsonb(table, rel, PG_GETARG_DATUM(1)), NULL);
 	table_close(rel, NoLock);
 	PG_RETURN_TEXT_P(cstring_to_text(result_names[result]));
 }

@@ -4,7 +4,8 @@
  *		ferry.changes(since): the states since a vector (scan.c) as jsonb, for
  *		whoever carries them over another transport and calls ferry.merge there.
  *
- * Value per call: memory is one row.
+ * What TRUNCATE left comes first, then rows and tombstones.  Value per call:
+ * memory is one row.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,8 +21,22 @@
 #include "apply/apply.h"
 #include "delta/scan.h"
 #include "node/node.h"
+#include "state/range_tombstone.h"
 #include "state/state.h"
 #include "state/tombstone.h"
+
+typedef struct Changes
+{
+	DeltaScan  *scan;
+	List	   *ranges;			/* of ChangedTable: still to be told */
+} Changes;
+
+/* a range tombstone since the vector */
+typedef struct ChangedTable
+{
+	Oid			relid;
+	Datum		state;			/* jsonb */
+} ChangedTable;
 
 /* every table under ferry must be readable: a state that is left out in silence is lost */
 static void
@@ -37,6 +52,32 @@ check_access(DeltaScan *d)
 		apply_check_access(rel, ACL_SELECT);
 		table_close(rel, NoLock);
 	}
+}
+
+static List *
+ranges_since(DeltaScan *d)
+{
+	List	   *tables = delta_scan_tables(d);
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, tables)
+	{
+		const RangeList *list = ranges_of(lfirst_oid(lc));
+
+		for (int i = 0; i < list->n; i++)
+		{
+			ChangedTable *t;
+
+			if (d->has_since && vector_covers(&d->since, &list->ranges[i]))
+				continue;
+			t = palloc(sizeof(ChangedTable));
+			t->relid = lfirst_oid(lc);
+			t->state = range_to_jsonb(&list->ranges[i]);
+			result = lappend(result, t);
+		}
+	}
+	return result;
 }
 
 static Datum
@@ -56,7 +97,16 @@ state_of(DeltaScan *d)
 static void
 end_early(Datum arg)
 {
-	delta_scan_end((DeltaScan *) DatumGetPointer(arg));
+	delta_scan_end(((Changes *) DatumGetPointer(arg))->scan);
+}
+
+static HeapTuple
+make_row(TupleDesc desc, Oid relid, Datum state)
+{
+	Datum		values[2] = {ObjectIdGetDatum(relid), state};
+	bool		nulls[2] = {false, false};
+
+	return heap_form_tuple(desc, values, nulls);
 }
 
 PG_FUNCTION_INFO_V1(ferry_changes);
@@ -70,7 +120,7 @@ ferry_changes(PG_FUNCTION_ARGS)
 {
 	ExprContext *econtext = ((ReturnSetInfo *) fcinfo->resultinfo)->econtext;
 	FuncCallContext *call;
-	DeltaScan  *d;
+	Changes    *c;
 
 	if (SRF_IS_FIRSTCALL())
 	{
@@ -82,25 +132,27 @@ ferry_changes(PG_FUNCTION_ARGS)
 		if (get_call_result_type(fcinfo, NULL, &call->tuple_desc) != TYPEFUNC_COMPOSITE)
 			elog(ERROR, "return type must be a row type");
 		call->tuple_desc = BlessTupleDesc(call->tuple_desc);
-		d = delta_scan_begin(PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)));
-		delta_scan_add_all(d);
-		check_access(d);
-		call->user_fctx = d;
+		c = palloc0(sizeof(Changes));
+		c->scan = delta_scan_begin(PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)));
+		delta_scan_add_all(c->scan);
+		check_access(c->scan);
+		c->ranges = ranges_since(c->scan);
+		call->user_fctx = c;
 		MemoryContextSwitchTo(oldcontext);
-		RegisterExprContextCallback(econtext, end_early, PointerGetDatum(d));
+		RegisterExprContextCallback(econtext, end_early, PointerGetDatum(c));
 	}
 	call = SRF_PERCALL_SETUP();
-	d = call->user_fctx;
-	if (delta_scan_next(d))
+	c = call->user_fctx;
+	if (c->ranges != NIL)
 	{
-		Datum		values[2];
-		bool		nulls[2] = {false, false};
+		ChangedTable *t = linitial(c->ranges);
 
-		values[0] = ObjectIdGetDatum(d->table->rootid);
-		values[1] = state_of(d);
-		SRF_RETURN_NEXT(call, HeapTupleGetDatum(heap_form_tuple(call->tuple_desc, values, nulls)));
+		c->ranges = list_delete_first(c->ranges);
+		SRF_RETURN_NEXT(call, HeapTupleGetDatum(make_row(call->tuple_desc, t->relid, t->state)));
 	}
-	UnregisterExprContextCallback(econtext, end_early, PointerGetDatum(d));
-	delta_scan_end(d);
+	if (delta_scan_next(c->scan))
+		SRF_RETURN_NEXT(call, HeapTupleGetDatum(make_row(call->tuple_desc, c->scan->table->rootid, state_of(c->scan))));
+	UnregisterExprContextCallback(econtext, end_early, PointerGetDatum(c));
+	delta_scan_end(c->scan);
 	SRF_RETURN_DONE(call);
 }

@@ -22,7 +22,7 @@ static char *peer_dsn = NULL;
 static PGconn *conn = NULL;
 
 static void *
-get_state(void *arg, const char *schema, const char *name, const char *key, size_t *len)
+get_state(void *arg, const char *schema, const char *name, const char *key, const char *at_least, size_t *len)
 {
 	PGresult   *res;
 	char	   *frame = NULL;
@@ -34,8 +34,8 @@ get_state(void *arg, const char *schema, const char *name, const char *key, size
 	}
 	if (conn == NULL)
 		conn = connection_open_session(peer_dsn);
-	res = connection_query(conn, psprintf("SELECT ferry._state_frame(%s, %s, %s)", quote_literal_cstr(schema),
-										  quote_literal_cstr(name), quote_literal_cstr(key)),
+	res = connection_query(conn, psprintf("SELECT ferry._state_frame(%s, %s, %s, %s)", quote_literal_cstr(schema),
+										  quote_literal_cstr(name), quote_literal_cstr(key), quote_literal_cstr(at_least)),
 						   PGRES_TUPLES_OK);
 	if (PQntuples(res) == 1 && PQnfields(res) == 1 && !PQgetisnull(res, 0, 0))
 	{

@@ -8,6 +8,12 @@
  * sender names its types; the receiver reads a value by the sender's type and,
  * where its own column has another one, takes the way through text.
  *
+ * A binary form that holds OIDs says something else on every node: arrays,
+ * composite types and what is made of them name their element types so, and
+ * regclass is one.  They travel as text, too, where the OIDs are not the same
+ * everywhere by definition.  Text is written and read under settings that are the
+ * same in every session (text_output, text_input).
+ *
  * Text travels in the server's encoding: a link refuses a peer with another one.
  *
  *-------------------------------------------------------------------------
@@ -20,11 +26,115 @@
 #include "catalog/pg_type.h"
 #include "libpq/pqformat.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "state/codec.h"
+
+/* --- what is portable --- */
+
+/* types whose values are OIDs of objects */
+static bool
+is_reference(Oid typid)
+{
+	switch (typid)
+	{
+		case REGPROCOID:
+		case REGPROCEDUREOID:
+		case REGOPEROID:
+		case REGOPERATOROID:
+		case REGCLASSOID:
+		case REGTYPEOID:
+		case REGROLEOID:
+		case REGNAMESPACEOID:
+		case REGCOLLATIONOID:
+		case REGCONFIGOID:
+		case REGDICTIONARYOID:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* a part's OID stands in the binary form of the whole */
+static bool
+part_is_portable(Oid typid)
+{
+	return typid < FirstGenbkiObjectId && type_is_portable(typid);
+}
+
+bool
+type_is_portable(Oid typid)
+{
+	Oid			part;
+	bool		portable = true;
+
+	check_stack_depth();
+	typid = getBaseType(typid);
+	if (is_reference(typid))
+		return false;
+	if (OidIsValid(part = get_element_type(typid)))
+		return part_is_portable(part);
+	switch (get_typtype(typid))
+	{
+		case TYPTYPE_RANGE:
+			return type_is_portable(get_range_subtype(typid));
+		case TYPTYPE_MULTIRANGE:
+			return type_is_portable(get_multirange_range(typid));
+		case TYPTYPE_COMPOSITE:
+			{
+				TupleDesc	desc = lookup_rowtype_tupdesc(typid, -1);
+
+				for (int i = 0; i < desc->natts && portable; i++)
+					if (!TupleDescAttr(desc, i)->attisdropped)
+						portable = part_is_portable(TupleDescAttr(desc, i)->atttypid);
+				ReleaseTupleDesc(desc);
+				return portable;
+			}
+		default:
+			return true;
+	}
+}
+
+/* --- text, the same in every session --- */
+
+int
+text_pin_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", ""}, {"datestyle", "ISO"}, {"intervalstyle", "postgres"}, {"timezone", "UTC"},
+		{"extra_float_digits", "3"}, {"bytea_output", "hex"}, {"xmlbinary", "base64"}
+	};
+	int			nest_level = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest_level;
+}
+
+char *
+text_output(FmgrInfo *out, Datum value)
+{
+	int			nest_level = text_pin_settings();
+	char	   *text = OutputFunctionCall(out, value);
+
+	AtEOXact_GUC(true, nest_level);
+	return text;
+}
+
+Datum
+text_input(FmgrInfo *in, char *text, Oid ioparam, int32 typmod)
+{
+	int			nest_level = text_pin_settings();
+	Datum		value = InputFunctionCall(in, text, ioparam, typmod);
+
+	AtEOXact_GUC(true, nest_level);
+	return value;
+}
 
 /* --- writing --- */
 
@@ -41,7 +151,9 @@ value_encoder_init(ValueEncoder *e, Oid typid, MemoryContext cxt)
 	e->typid = typid;
 	e->typlen = type->typlen;
 	e->typbyval = type->typbyval;
-	if (type->typbyval && type->typlen > 0 && type->typtype == TYPTYPE_BASE && typid < FirstGenbkiObjectId)
+	if (!type_is_portable(typid))
+		e->kind = WIRE_TEXT;
+	else if (type->typbyval && type->typlen > 0 && type->typtype == TYPTYPE_BASE && typid < FirstGenbkiObjectId)
 		e->kind = WIRE_RAW;
 	else
 		e->kind = OidIsValid(type->typsend) ? WIRE_BINARY : WIRE_TEXT;
@@ -84,7 +196,7 @@ value_encode(WireWriter *w, ValueEncoder *e, Datum value, bool isnull)
 	}
 	else
 	{
-		char	   *text = OutputFunctionCall(&e->proc, value);
+		char	   *text = text_output(&e->proc, value);
 
 		wire_put_value(w, WIRE_TEXT, text, strlen(text));
 	}
@@ -217,7 +329,7 @@ value_decode(ValueDecoder *d, const WireValue *v)
 	Datum		value;
 
 	if (v->kind == WIRE_TEXT)
-		return InputFunctionCall(&d->in, get_text(v), d->in_ioparam, d->typmod);
+		return text_input(&d->in, get_text(v), d->in_ioparam, d->typmod);
 	if (!OidIsValid(d->sender_typid) ||
 		(v->kind == WIRE_BINARY && !OidIsValid(d->recv.fn_oid)))
 		ereport(ERROR,
@@ -232,8 +344,7 @@ value_decode(ValueDecoder *d, const WireValue *v)
 		value = get_binary(&d->recv, d->recv_ioparam, d->same ? d->typmod : -1, v);
 	if (d->same)
 		return value;
-	return InputFunctionCall(&d->in, OutputFunctionCall(&d->sender_out, value),
-							 d->in_ioparam, d->typmod);
+	return text_input(&d->in, text_output(&d->sender_out, value), d->in_ioparam, d->typmod);
 }
 
 char *

@@ -12,6 +12,16 @@
 #include "node/table.h"
 #include "utils/rel.h"
 
+/* does the binary form of a type's values mean the same on every node: are there no OIDs in it? */
+extern bool type_is_portable(Oid typid);
+
+/* for what is called until AtEOXact_GUC(true, result): settings on which texts depend, the same in every session */
+extern int	text_pin_settings(void);
+
+/* output and input functions, called under them */
+extern char *text_output(FmgrInfo *out, Datum value);
+extern Datum text_input(FmgrInfo *in, char *text, Oid ioparam, int32 typmod);
+
 /* how to write one column's values; made once per relation and stream */
 typedef struct ValueEncoder
 {

@@ -9,31 +9,30 @@
  *		 "live": [["<hlc>", "<node id>"], ...],
  *		 "strategies": {...}}
  *
+ * or, of a whole table, what TRUNCATE left:
+ *
+ *		{"truncate": true, "last": ["<hlc>", "<node id>"], "vv": {"<node id>": "<hlc>", ...}}
+ *
  * "columns" holds those that an older dot than the last wrote, "live" the dots
  * that keep a row alive where they are not just the last one; both are left out
  * when empty, as is "strategies" (json_strategies.c).  "horizon" is there if entries
- * of "vv" were dropped: up to there the state has seen everything.  Numbers that
- * need more than 53 bits are strings.
+ * of "vv" were dropped: up to there the state has seen everything.  "json_null"
+ * names columns of type jsonb that hold the JSON null, which would else be NULL;
+ * "lacks" names those whose value a dead row's last state did not bring.
+ * json_value.c has the values.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
-#include "utils/numeric.h"
 #include "utils/rel.h"
 
 #include "core/vector.h"
 #include "state/json_private.h"
-
-/* digits that a double keeps */
-#define SAFE_DIGITS 15
 
 JsonbValue
 state_json_string(const char *s)
@@ -77,72 +76,12 @@ json_push_dot(JsonbParseState **ps, Dot d)
 	pushJsonbValue(ps, WJB_END_ARRAY, NULL);
 }
 
-/* a number that other JSON readers would round becomes a string; JSON columns are left alone */
-static void
-protect_number(JsonbValue *v, Oid typid)
-{
-	char	   *text;
-	int			digits = 0;
-
-	typid = getBaseType(typid);
-	if (v->type != jbvNumeric || typid == JSONBOID || typid == JSONOID)
-		return;
-	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric)));
-	for (char *p = text; *p; p++)
-		digits += (*p >= '0' && *p <= '9');
-	if (digits > SAFE_DIGITS)
-		*v = state_json_string(text);
-}
-
-/* the whole row as the server writes it in JSON */
-static Jsonb *
-whole_row(Relation rel, const RowState *s)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
-	HeapTuple	tuple;
-	Datum		json;
-	char	   *cstr;
-
-	for (int i = 0; i < desc->natts; i++)
-		nulls[i] = s->kinds[i] != VALUE_HERE || s->nulls[i];
-	tuple = heap_form_tuple(desc, s->values, nulls);
-	json = DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(tuple, desc));
-	cstr = TextDatumGetCString(json);
-	json = DirectFunctionCall1(jsonb_in, CStringGetDatum(cstr));
-	return DatumGetJsonbP(json);
-}
-
-/* these columns of a state as an object; returns it if it is the outermost */
-static JsonbValue *
-push_columns(JsonbParseState **ps, Relation rel, const RowState *s, const AttrNumber *attnos, int n)
-{
-	Jsonb	   *row = whole_row(rel, s);
-
-	pushJsonbValue(ps, WJB_BEGIN_OBJECT, NULL);
-	for (int c = 0; c < n; c++)
-	{
-		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel), attnos[c] - 1);
-		char	   *name = NameStr(attr->attname);
-		JsonbValue	buf;
-		JsonbValue *v;
-
-		if (s->kinds[attnos[c] - 1] != VALUE_HERE ||
-			(v = getKeyJsonValueFromContainer(&row->root, name, strlen(name), &buf)) == NULL)
-			continue;
-		protect_number(v, attr->atttypid);
-		json_push_key(ps, name);
-		pushJsonbValue(ps, WJB_VALUE, v);
-	}
-	return pushJsonbValue(ps, WJB_END_OBJECT, NULL);
-}
-
 static Datum
 columns_to_jsonb(Relation rel, const RowState *s, const AttrNumber *attnos, int n)
 {
 	JsonbParseState *ps = NULL;
 
-	return JsonbPGetDatum(JsonbValueToJsonb(push_columns(&ps, rel, s, attnos, n)));
+	return JsonbPGetDatum(JsonbValueToJsonb(json_push_columns(&ps, rel, s, attnos, n)));
 }
 
 Datum
@@ -167,33 +106,104 @@ state_image_to_jsonb(const FerryTable *table, Relation rel, const RowState *s)
 	return columns_to_jsonb(rel, s, attnos, table->nkeys + table->nplain);
 }
 
+/* the last dot and the vector */
+static void
+push_writers(JsonbParseState **ps, const Version *v)
+{
+	json_push_key(ps, "last");
+	json_push_dot(ps, v->last);
+	json_push_key(ps, "vv");
+	pushJsonbValue(ps, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < v->nvv; i++)
+	{
+		json_push_key(ps, psprintf("%u", v->vv[i].node));
+		json_push_string(ps, WJB_VALUE, hlc_text(v->vv[i].hlc));
+	}
+	pushJsonbValue(ps, WJB_END_OBJECT, NULL);
+}
+
+static void
+push_flag(JsonbParseState **ps, const char *name, bool value)
+{
+	JsonbValue	flag;
+
+	flag.type = jbvBool;
+	flag.val.boolean = value;
+	json_push_key(ps, name);
+	pushJsonbValue(ps, WJB_VALUE, &flag);
+}
+
+Datum
+range_to_jsonb(const Version *range)
+{
+	JsonbParseState *ps = NULL;
+
+	pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
+	push_flag(&ps, "truncate", true);
+	push_writers(&ps, range);
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&ps, WJB_END_OBJECT, NULL)));
+}
+
+/* names of columns as an array, if there are any */
+static void
+push_names(JsonbParseState **ps, const char *member, const FerryTable *table, Relation rel, const RowState *s,
+		   bool (*applies) (const RowState *s, Form_pg_attribute attr))
+{
+	bool		any = false;
+
+	for (int c = 0; c < table->nplain; c++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel), table->plain_attnos[c] - 1);
+
+		if (!applies(s, attr))
+			continue;
+		if (!any)
+		{
+			json_push_key(ps, member);
+			pushJsonbValue(ps, WJB_BEGIN_ARRAY, NULL);
+		}
+		any = true;
+		json_push_string(ps, WJB_ELEM, NameStr(attr->attname));
+	}
+	if (any)
+		pushJsonbValue(ps, WJB_END_ARRAY, NULL);
+}
+
+static bool
+is_json_null(const RowState *s, Form_pg_attribute attr)
+{
+	int			i = attr->attnum - 1;
+	JsonbContainer *root;
+	JsonbValue	scalar;
+
+	if (s->kinds[i] != VALUE_HERE || s->nulls[i] || getBaseType(attr->atttypid) != JSONBOID)
+		return false;
+	root = &DatumGetJsonbP(s->values[i])->root;
+	return JsonContainerIsScalar(root) && JsonbExtractScalar(root, &scalar) && scalar.type == jbvNull;
+}
+
+static bool
+is_lacking(const RowState *s, Form_pg_attribute attr)
+{
+	return s->kinds[attr->attnum - 1] == VALUE_UNCHANGED;
+}
+
 Datum
 state_to_jsonb(const FerryTable *table, Relation rel, const RowState *s)
 {
 	JsonbParseState *ps = NULL;
-	JsonbValue	flag;
 	JsonbValue *result;
 	const Version *v = &s->version;
 
 	pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
-	json_push_key(&ps, "alive");
-	flag.type = jbvBool;
-	flag.val.boolean = s->alive;
-	pushJsonbValue(&ps, WJB_VALUE, &flag);
+	push_flag(&ps, "alive", s->alive);
 	json_push_key(&ps, "key");
-	push_columns(&ps, rel, s, table->key_attnos, table->nkeys);
+	json_push_columns(&ps, rel, s, table->key_attnos, table->nkeys);
 	json_push_key(&ps, "row");
-	push_columns(&ps, rel, s, table->plain_attnos, table->nplain);
-	json_push_key(&ps, "last");
-	json_push_dot(&ps, v->last);
-	json_push_key(&ps, "vv");
-	pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
-	for (int i = 0; i < v->nvv; i++)
-	{
-		json_push_key(&ps, psprintf("%u", v->vv[i].node));
-		json_push_string(&ps, WJB_VALUE, hlc_text(v->vv[i].hlc));
-	}
-	pushJsonbValue(&ps, WJB_END_OBJECT, NULL);
+	json_push_columns(&ps, rel, s, table->plain_attnos, table->nplain);
+	push_names(&ps, "json_null", table, rel, s, is_json_null);
+	push_names(&ps, "lacks", table, rel, s, is_lacking);
+	push_writers(&ps, v);
 	if (v->ncols > 0)
 	{
 		json_push_key(&ps, "columns");

@@ -11,15 +11,13 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "nodes/makefuncs.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/numeric.h"
 #include "utils/rel.h"
 
@@ -203,6 +201,7 @@ get_live(const FerryTable *table, JsonbContainer *array, Version *v)
 	qsort(v->live, n, sizeof(Dot), compare_dots);
 }
 
+/* table and rel are NULL where there can only be a dot and a vector */
 static void
 get_version(const FerryTable *table, Relation rel, JsonbContainer *object, Version *out)
 {
@@ -272,66 +271,59 @@ json_check_names(const char *what, JsonbContainer *object, Relation rel, const A
 	}
 }
 
-/* an object inside a jsonb as a jsonb of its own */
-static Datum
-copy_object(JsonbContainer *object)
+/* an array of names of columns outside the key; what is said of each is done */
+static void
+get_names(RowState *s, const FerryTable *table, Relation rel, JsonbContainer *object, const char *member,
+		  void (*say) (RowState *s, Form_pg_attribute attr))
 {
-	JsonbParseState *ps = NULL;
-	JsonbIterator *it = JsonbIteratorInit(object);
-	JsonbIteratorToken token;
-	JsonbValue	item;
-	JsonbValue *result = NULL;
+	JsonbValue *names = json_member(object, member);
 
-	while ((token = JsonbIteratorNext(&it, &item, false)) != WJB_DONE)
-		result = pushJsonbValue(&ps, token, token < WJB_BEGIN_ARRAY ? &item : NULL);
-	return JsonbPGetDatum(JsonbValueToJsonb(result));
+	if (names == NULL)
+		return;
+	if (names->type != jbvBinary || !JsonContainerIsArray(names->val.binary.data))
+		bad_state("\"%s\" must be an array of names of columns.", member);
+	for (uint32 i = 0; i < JsonContainerSize(names->val.binary.data); i++)
+	{
+		JsonbValue *name = getIthJsonbValueFromContainer(names->val.binary.data, i);
+		Form_pg_attribute attr = NULL;
+
+		for (int c = 0; c < table->nplain && name->type == jbvString && attr == NULL; c++)
+		{
+			attr = TupleDescAttr(RelationGetDescr(rel), table->plain_attnos[c] - 1);
+			if (strlen(NameStr(attr->attname)) != (size_t) name->val.string.len ||
+				memcmp(NameStr(attr->attname), name->val.string.val, name->val.string.len) != 0)
+				attr = NULL;
+		}
+		if (attr == NULL)
+			bad_state("\"%s\" must be an array of names of columns.", member);
+		say(s, attr);
+	}
 }
 
-/* fill the columns that object holds, by the server's own jsonb_populate_record */
 static void
-get_values(RowState *s, Relation rel, JsonbContainer *object, const AttrNumber *attnos, int n)
+say_json_null(RowState *s, Form_pg_attribute attr)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
-	Oid			rowtype = rel->rd_rel->reltype;
-	Datum	   *values = palloc0(sizeof(Datum) * desc->natts);
-	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
-	FmgrInfo	populate;
-	HeapTupleHeader record;
-	HeapTupleData tuple;
-	Datum		base;
+	int			i = attr->attnum - 1;
 
-	memset(nulls, true, sizeof(bool) * desc->natts);
-	base = heap_copy_tuple_as_datum(heap_form_tuple(desc, values, nulls), desc);
-	fmgr_info(F_JSONB_POPULATE_RECORD, &populate);
-	fmgr_info_set_expr((Node *) makeFuncExpr(F_JSONB_POPULATE_RECORD, rowtype,
-											 list_make2(makeNullConst(rowtype, -1, InvalidOid),
-														makeNullConst(JSONBOID, -1, InvalidOid)),
-											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
-					   &populate);
-	record = DatumGetHeapTupleHeader(FunctionCall2(&populate, base, copy_object(object)));
-	tuple.t_len = HeapTupleHeaderGetDatumLength(record);
-	tuple.t_data = record;
-	ItemPointerSetInvalid(&tuple.t_self);
-	tuple.t_tableOid = InvalidOid;
-	heap_deform_tuple(&tuple, desc, values, nulls);
+	if (getBaseType(attr->atttypid) != JSONBOID || s->kinds[i] != VALUE_HERE || !s->nulls[i])
+		bad_state("\"json_null\" names \"%s\", which is not of type jsonb or not null.", NameStr(attr->attname));
+	s->values[i] = DirectFunctionCall1(jsonb_in, CStringGetDatum("null"));
+	s->nulls[i] = false;
+}
 
-	for (int c = 0; c < n; c++)
-	{
-		int			i = attnos[c] - 1;
-
-		if (json_member(object, NameStr(TupleDescAttr(desc, i)->attname)) == NULL)
-			continue;
-		s->kinds[i] = VALUE_HERE;
-		s->values[i] = values[i];
-		s->nulls[i] = nulls[i];
-	}
+static void
+say_lacking(RowState *s, Form_pg_attribute attr)
+{
+	if (s->kinds[attr->attnum - 1] != VALUE_ABSENT)
+		bad_state("\"lacks\" names \"%s\", which has a value.", NameStr(attr->attname));
+	s->kinds[attr->attnum - 1] = VALUE_UNCHANGED;
 }
 
 static void
 get_key(RowState *s, const FerryTable *table, Relation rel, JsonbContainer *object)
 {
 	json_check_names("key", object, rel, table->key_attnos, table->nkeys);
-	get_values(s, rel, object, table->key_attnos, table->nkeys);
+	json_get_columns(s, rel, object, table->key_attnos, table->nkeys);
 	for (int k = 0; k < table->nkeys; k++)
 	{
 		int			i = table->key_attnos[k] - 1;
@@ -352,7 +344,7 @@ check_key_in_row(const RowState *s, const FerryTable *table, Relation rel, Jsonb
 {
 	RowState   *again = state_create(table);
 
-	get_values(again, rel, row, table->key_attnos, table->nkeys);
+	json_get_columns(again, rel, row, table->key_attnos, table->nkeys);
 	for (int k = 0; k < table->nkeys; k++)
 	{
 		int			i = table->key_attnos[k] - 1;
@@ -367,9 +359,8 @@ check_key_in_row(const RowState *s, const FerryTable *table, Relation rel, Jsonb
 /* --- whole --- */
 
 static void
-check_members(JsonbContainer *object)
+check_members(JsonbContainer *object, const char *const *known, int nknown)
 {
-	static const char *const known[] = {"alive", "key", "row", "last", "vv", "columns", "live", "strategies", "horizon"};
 	JsonbIterator *it = JsonbIteratorInit(object);
 	JsonbIteratorToken token;
 	JsonbValue	item;
@@ -380,7 +371,7 @@ check_members(JsonbContainer *object)
 
 		if (token != WJB_KEY)
 			continue;
-		for (int i = 0; i < lengthof(known) && !found; i++)
+		for (int i = 0; i < nknown && !found; i++)
 			found = strlen(known[i]) == (size_t) item.val.string.len &&
 				memcmp(known[i], item.val.string.val, item.val.string.len) == 0;
 		if (!found)
@@ -389,9 +380,31 @@ check_members(JsonbContainer *object)
 	}
 }
 
+bool
+state_is_range(Datum jsonb)
+{
+	JsonbContainer *object = &DatumGetJsonbP(jsonb)->root;
+
+	return JsonContainerIsObject(object) && json_member(object, "truncate") != NULL;
+}
+
+void
+range_from_jsonb(Datum jsonb, Version *out)
+{
+	static const char *const known[] = {"truncate", "last", "vv"};
+	JsonbContainer *object = &DatumGetJsonbP(jsonb)->root;
+	JsonbValue *flag = json_member(object, "truncate");
+
+	check_members(object, known, lengthof(known));
+	if (flag->type != jbvBool || !flag->val.boolean)
+		bad_state("\"truncate\" must be true.");
+	get_version(NULL, NULL, object, out);
+}
+
 RowState *
 state_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb)
 {
+	static const char *const known[] = {"alive", "key", "row", "last", "vv", "columns", "live", "strategies", "horizon", "json_null", "lacks"};
 	JsonbContainer *object = &DatumGetJsonbP(jsonb)->root;
 	JsonbContainer *row;
 	JsonbValue *alive;
@@ -399,7 +412,7 @@ state_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb)
 
 	if (!JsonContainerIsObject(object))
 		bad_state("It must be an object.");
-	check_members(object);
+	check_members(object, known, lengthof(known));
 	alive = json_member(object, "alive");
 	if (alive == NULL || alive->type != jbvBool)
 		bad_state("\"alive\" must be true or false.");
@@ -414,8 +427,10 @@ state_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb)
 		memcpy(attnos + table->nkeys, table->plain_attnos, sizeof(AttrNumber) * table->nplain);
 		json_check_names("row", row, rel, attnos, table->nkeys + table->nplain);
 		check_key_in_row(s, table, rel, row);
-		get_values(s, rel, row, table->plain_attnos, table->nplain);
+		json_get_columns(s, rel, row, table->plain_attnos, table->nplain);
 	}
+	get_names(s, table, rel, object, "json_null", say_json_null);
+	get_names(s, table, rel, object, "lacks", say_lacking);
 	get_version(table, rel, object, &s->version);
 	json_check_strategies(table, rel, s);
 	return s;

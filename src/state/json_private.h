@@ -19,6 +19,15 @@ extern void json_push_key(JsonbParseState **ps, const char *name);
 extern void json_push_string(JsonbParseState **ps, JsonbIteratorToken token, const char *s);
 extern void json_push_dot(JsonbParseState **ps, Dot d);
 
+/* --- values (json_value.c) --- */
+
+/* these columns of a state as an object; returns it if it is the outermost */
+extern JsonbValue *json_push_columns(JsonbParseState **ps, Relation rel, const RowState *s,
+									 const AttrNumber *attnos, int n);
+
+/* the columns among these that an object holds, into a state */
+extern void json_get_columns(RowState *s, Relation rel, JsonbContainer *object, const AttrNumber *attnos, int n);
+
 /* --- reading (json_parse.c) --- */
 
 /* a member of an object, NULL if there is none */

@@ -68,6 +68,12 @@ extern JsonbValue state_json_string(const char *s);
 
 /* parse and check a state in jsonb; raises ERRCODE_INVALID_PARAMETER_VALUE and the like */
 extern RowState *state_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb);
+
+/* the state of a whole table: what TRUNCATE left (state/range_tombstone.c); is a jsonb one, read it, write it */
+extern bool state_is_range(Datum jsonb);
+extern void range_from_jsonb(Datum jsonb, Version *out);
+extern Datum range_to_jsonb(const Version *range);
+
 /* only the key: {"id": 1} */
 extern RowState *state_key_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb);
 

@@ -25,6 +25,7 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+#include "state/codec.h"
 #include "state/strategy.h"
 
 typedef struct ElementType
@@ -33,7 +34,7 @@ typedef struct ElementType
 	int16		len;
 	bool		byval;
 	char		align;
-	bool		binary;			/* has a send function; else its text tells */
+	bool		binary;			/* has a send function that says the same everywhere; else its text tells */
 	FmgrInfo	out;
 } ElementType;
 
@@ -59,7 +60,7 @@ element_type(const StrategyColumn *col)
 	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(t.typid));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for type %u", t.typid);
-	t.binary = OidIsValid(((Form_pg_type) GETSTRUCT(tuple))->typsend);
+	t.binary = OidIsValid(((Form_pg_type) GETSTRUCT(tuple))->typsend) && type_is_portable(t.typid);
 	if (t.binary)
 		function = ((Form_pg_type) GETSTRUCT(tuple))->typsend;
 	ReleaseSysCache(tuple);
@@ -87,7 +88,7 @@ give_key(PartItem *item, ElementType *t, const Element *e)
 	}
 	else
 	{
-		char	   *text = OutputFunctionCall(&t->out, e->value);
+		char	   *text = text_output(&t->out, e->value);
 
 		item->key_len = strlen(text) + 1;
 		key = palloc(item->key_len);

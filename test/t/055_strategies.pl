@@ -22,6 +22,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use DBI;
 use JSON::PP;
+use FerryModel;
 use FerryNodes;
 
 my $seed = $ENV{SEED} // int(rand(1 << 30));
@@ -81,70 +82,6 @@ sub connect_to
 
 my %history;	# key => list of writes
 my %count = (ok => 0, failed => 0, unknown => 0, noop => 0, merged => 0);
-my $unique = 0;
-
-# sums of floating point numbers, and numbers that JSON wrote shorter
-sub money { my ($x) = @_; my $s = sprintf('%.2f', $x); return $s eq '-0.00' ? '0.00' : $s; }
-
-sub later { my ($x, $y) = @_; return $x->{hlc} <=> $y->{hlc} || $x->{node} <=> $y->{node}; }
-
-# what a list of writes makes of a row: one string
-sub outcome
-{
-	my @w = sort { later($a, $b) } @_;
-	my ($n, $m, $hi, $lo, $f, $p, %map, %added) = (0, 0);
-	my ($n_null, $m_null) = (1, 1);
-	for my $w (@w)
-	{
-		if (defined $w->{n}) { $n += $w->{n}; $n_null = 0; }
-		if (defined $w->{m}) { $m += $w->{m}; $m_null = 0; }
-		$hi = $w->{hi} if defined $w->{hi} && (!defined $hi || $w->{hi} gt $hi);
-		$lo = $w->{lo} if defined $w->{lo} && (!defined $lo || $w->{lo} < $lo);
-		$f = ($f // 0) | $w->{f} if defined $w->{f};
-		$p = $w->{p} if exists $w->{p};
-		$map{$_} = $w->{keys}{$_} for keys %{ $w->{keys} // {} };
-		push @{ $added{$_} }, $w for @{ $w->{added} // [] };
-	}
-	my @tags;
-	for my $e (keys %added)
-	{
-		my @removals = grep { grep { $_ == $e } @{ $_->{removed} // [] } } @w;
-		push @tags, $e if grep {
-			my $add = $_;
-			!grep { ($_->{seen}{ $add->{node} } // 0) >= $add->{hlc} } @removals
-		} @{ $added{$e} };
-	}
-	return join('|', $w[-1]{alive} ? 'alive' : 'dead', $n_null ? '' : $n, $m_null ? '' : money($m),
-		$hi // '', $lo // '', join(',', sort { $a <=> $b } @tags),
-		join(',', map { "$_=$map{$_}" } grep { defined $map{$_} } sort keys %map), $f // '', $p // '');
-}
-
-sub allowed
-{
-	my ($key) = @_;
-	my @all = @{ $history{$key} // [] };
-	my @maybe = grep { $_->{status} eq 'unknown' } @all;
-	my %result;
-	die 'too many unknown writes for one key' if @maybe > 10;
-	for my $mask (0 .. (1 << @maybe) - 1)
-	{
-		my %dropped;
-		for my $i (0 .. $#maybe) { $dropped{ $maybe[$i] } = 1 unless $mask & (1 << $i); }
-		my @w = grep { !$dropped{$_} } @all;
-		$result{ @w ? outcome(@w) : '' } = 1;
-	}
-	return \%result;
-}
-
-sub held
-{
-	my ($state) = @_;
-	return '' unless $state;
-	my $r = $state->{row};
-	return join('|', $state->{alive} ? 'alive' : 'dead', $r->{n} // '', defined $r->{m} ? money($r->{m}) : '', $r->{hi} // '', $r->{lo} // '',
-		join(',', sort { $a <=> $b } @{ $r->{tags} // [] }),
-		join(',', map { "$_=$r->{attrs}{$_}" } sort keys %{ $r->{attrs} // {} }), $r->{f} // '', $r->{p} // '');
-}
 
 # --- one write ---
 
@@ -156,51 +93,6 @@ sub state_of
 	my ($d, $key) = @_;
 	my ($text) = $d->selectrow_array("SELECT ferry.state('stock', ?::jsonb)", undef, "{\"id\": $key}");
 	return defined $text ? $json->decode($text) : undef;
-}
-
-sub random_value
-{
-	my ($col, $old) = @_;
-	my $v = ++$unique;
-	return int(rand(9)) - 4 if $col eq 'n';
-	return sprintf('%.2f', (int(rand(900)) - 450) / 100) if $col eq 'm';
-	return sprintf('%s%04d', (qw(a B z))[ int(rand(3)) ], int(rand(10000))) if $col eq 'hi';
-	return 5000 - int(rand(5000)) if $col eq 'lo';
-	return 1 << int(rand(20)) if $col eq 'f';
-	return "p$v" if $col eq 'p';
-	if ($col eq 'tags')
-	{
-		my %t = map { $_ => 1 } @{ $old->{tags} // [] };
-		for my $e (map { int(rand(8)) } 1 .. 3) { $t{$e} ? delete $t{$e} : ($t{$e} = 1); }
-		return '{' . join(',', sort { rand() <=> 0.5 } keys %t) . '}';
-	}
-	my %m = %{ $old->{attrs} // {} };
-	for my $k (map { 'k' . int(rand(5)) } 1 .. 2) { rand() < 0.4 ? delete $m{$k} : ($m{$k} = $v); }
-	return $json->encode(\%m);
-}
-
-# what changed between two rows; of a birth all that it has was written
-sub difference
-{
-	my ($w, $old, $new, $birth, $cols) = @_;
-	for my $col (@$cols)
-	{
-		if ($col eq 'n' || $col eq 'm') { $w->{$col} = $new->{$col} - ($old->{$col} // 0); }
-		elsif ($col eq 'tags')
-		{
-			my %o = map { $_ => 1 } @{ $old->{tags} // [] };
-			my %n = map { $_ => 1 } @{ $new->{tags} // [] };
-			$w->{added} = [ grep { $birth || !$o{$_} } keys %n ];
-			$w->{removed} = [ grep { !$n{$_} } keys %o ];
-		}
-		elsif ($col eq 'attrs')
-		{
-			my ($o, $n) = ($old->{attrs} // {}, $new->{attrs} // {});
-			$w->{keys}{$_} = $n->{$_} for grep { $birth || !defined $o->{$_} || $o->{$_} ne $n->{$_} } keys %$n;
-			$w->{keys}{$_} = undef for grep { !defined $n->{$_} } keys %$o;
-		}
-	}
-	return;
 }
 
 sub one_write
@@ -223,7 +115,7 @@ sub one_write
 		if (!$before || !$before->{alive})
 		{
 			@cols = qw(n m hi lo tags attrs f p);
-			$wanted{$_} = random_value($_, $old) for @cols;
+			$wanted{$_} = model_random_value($_, $old) for @cols;
 			$sql = 'INSERT INTO stock VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)';
 			@args = ($key, @wanted{@cols});
 		}
@@ -231,7 +123,7 @@ sub one_write
 		{
 			@cols = grep { rand() < 0.4 } qw(n m hi lo tags attrs f p);
 			@cols = ('n') if !@cols;
-			$wanted{$_} = random_value($_, $old) for @cols;
+			$wanted{$_} = model_random_value($_, $old) for @cols;
 			$sql = 'UPDATE stock SET ' . join(', ', map { /^[nm]$/ ? "$_ = $_ + ?" : "$_ = ?" } @cols) . ' WHERE id = ?';
 			@args = (@wanted{@cols}, $key);
 		}
@@ -246,7 +138,7 @@ sub one_write
 			$w = { hlc => $after->{last}[0], node => $after->{last}[1], alive => $after->{alive} ? 1 : 0,
 				seen => $before ? $before->{vv} : {} };
 			$w->{$_} = $wanted{$_} for grep { /^(hi|lo|f|p)$/ } @cols;
-			difference($w, $old, $after->{row}, !$before || !$before->{alive}, \@cols);
+			model_difference($w, $old, $after->{row}, !$before || !$before->{alive}, \@cols);
 		}
 		1;
 	};
@@ -306,7 +198,7 @@ sub write_changing
 	my $i = int(rand(@node));
 	my $key = 1 + int(rand($n_keys));
 	my $e = chr(97 + int(rand(6)));
-	my @sql = ("UPDATE changing SET v = v + 1 WHERE id = $key", "UPDATE changing SET v = $unique % 300 WHERE id = $key",
+	my @sql = ("UPDATE changing SET v = v + 1 WHERE id = $key", 'UPDATE changing SET v = ' . int(rand(300)) . " WHERE id = $key",
 		"UPDATE changing SET tags = array_append(tags, '$e') WHERE id = $key",
 		"UPDATE changing SET tags = array_remove(tags, '$e'), v = nullif(v, 7) WHERE id = $key",
 		"DELETE FROM changing WHERE id = $key", "INSERT INTO changing VALUES ($key, 50, '{$e}') ON CONFLICT DO NOTHING",
@@ -375,8 +267,8 @@ is($set[$_], $set[0], "n$_ has the strategies that n0 has") for 1 .. $#node;
 my $wrong = 0;
 for my $key (1 .. $n_keys)
 {
-	my @held = map { held(state_of(connect_to($_), $key)) } 0 .. $#node;
-	my $allowed = allowed($key);
+	my @held = map { model_held(state_of(connect_to($_), $key)) } 0 .. $#node;
+	my $allowed = model_possible(\&model_strategies, @{ $history{$key} // [] });
 	for my $i (0 .. $#node)
 	{
 		next if $allowed->{ $held[$i] };
