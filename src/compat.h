@@ -150,6 +150,13 @@ typedef bool CompatUpdateIndexes;
 #define COMPAT_PK_ARG
 #endif
 
+/* 18: constraints may be there without being enforced */
+#if PG_VERSION_NUM >= 180000
+#define compat_check_is_enforced(check) ((check)->ccenforced)
+#else
+#define compat_check_is_enforced(check) (true)
+#endif
+
 #define compat_tuple_delete(rel, tid, cid, tmfd) \
 	table_tuple_delete(rel, tid, cid, InvalidSnapshot, InvalidSnapshot, true, tmfd, false)
 

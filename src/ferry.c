@@ -22,6 +22,7 @@
 
 #include "ferry.h"
 #include "apply/birth_check.h"
+#include "apply/conflict_keep.h"
 #include "bundle/settings.h"
 #include "link/link.h"
 #include "link/schedule.h"
@@ -128,6 +129,18 @@ define_settings(void)
 							&ferry_housekeeping_ms,
 							5000, 10, 3600000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("ferry.conflict_keep",
+							"How long conflicts stay on record.",
+							"-1 keeps them for ever.",
+							&ferry_conflict_keep_min,
+							30 * 24 * 60, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomIntVariable("ferry.conflict_keep_rows",
+							"How many conflicts stay on record.",
+							"The oldest go first. -1 keeps them all.",
+							&ferry_conflict_keep_rows,
+							1000000, -1, INT_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("ferry.prune",
 							 "Remove tombstones and entries of version vectors that every member has seen.",
 							 "Not proven together with strategies, TRUNCATE and verification yet.",

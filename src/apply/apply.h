@@ -36,6 +36,9 @@ extern ApplyResult apply_state(Relation rel, FerryTable *table, RowState *remote
  */
 extern void apply_check_access(Relation rel, AclMode needed);
 
+/* open a registered (root) table by its OID and check that; raises */
+extern Relation apply_open_registered(Oid relid, AclMode needed, FerryTable **table);
+
 /* --- a stream of frames from one peer --- */
 typedef struct ApplyStream ApplyStream;
 

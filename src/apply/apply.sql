@@ -37,7 +37,7 @@ COMMENT ON COLUMN ferry.conflicts.local_row IS 'the row as this node held it, nu
 COMMENT ON COLUMN ferry.conflicts.remote_row IS 'the row as it came, null if it was deleted there';
 COMMENT ON COLUMN ferry.conflicts.local_dot IS 'the last write in the local state: <hlc>@<node id>';
 COMMENT ON COLUMN ferry.conflicts.remote_dot IS 'the last write in the state that came: <hlc>@<node id>';
-COMMENT ON COLUMN ferry.conflicts.winner IS 'local, remote, merged where each side kept some columns, or none where ferry.heal() must decide';
+COMMENT ON COLUMN ferry.conflicts.winner IS 'local, remote, merged where each side kept some columns, or none where nobody has won yet (ferry.heal(), ferry.quarantine, ferry.orphans())';
 
 CREATE VIEW ferry.conflict_summary AS
 	SELECT relation, kind, count(*) AS conflicts,
@@ -47,6 +47,65 @@ CREATE VIEW ferry.conflict_summary AS
 	FROM ferry.conflict
 	GROUP BY relation, kind;
 COMMENT ON VIEW ferry.conflict_summary IS 'how many conflicts this node has on record, by table and kind';
+
+/* the function by its quoted name: pg_upgrade carries no regprocedure */
+CREATE TABLE ferry.conflict_hook (
+	relid		regclass PRIMARY KEY,
+	function	text NOT NULL
+);
+COMMENT ON TABLE ferry.conflict_hook IS 'functions of this node that hear of a table''s conflicts; see ferry.set_conflict_hook';
+SELECT pg_catalog.pg_extension_config_dump('ferry.conflict_hook', '');
+
+CREATE FUNCTION ferry._set_conflict_hook(rel regclass, function regprocedure, name text) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	owner	oid := (SELECT relowner FROM pg_class WHERE oid = rel);
+	p		pg_proc;
+BEGIN
+	IF NOT EXISTS (SELECT FROM ferry.registered_table r WHERE r.relid = rel) THEN
+		RAISE EXCEPTION 'table "%" is not under ferry', rel USING ERRCODE = 'undefined_object',
+			HINT = 'Add it by ferry.add_table.';
+	END IF;
+	IF NOT pg_has_role(owner, 'USAGE') THEN
+		RAISE EXCEPTION 'must be owner of table %', rel USING ERRCODE = 'insufficient_privilege';
+	END IF;
+	DELETE FROM ferry.conflict_hook h WHERE h.relid = rel;
+	IF name IS NULL THEN
+		RETURN;
+	END IF;
+	SELECT * INTO p FROM pg_proc WHERE oid = function;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'function % does not exist', name USING ERRCODE = 'undefined_function',
+			HINT = 'A conflict hook takes one argument of type jsonb.';
+	END IF;
+	IF p.prokind <> 'f' OR p.proretset OR p.pronargs <> 1 OR p.proargtypes[0] <> 'jsonb'::regtype THEN
+		RAISE EXCEPTION 'function % cannot be a conflict hook', function USING ERRCODE = 'invalid_function_definition',
+			HINT = 'A conflict hook takes one argument of type jsonb and returns no set.';
+	END IF;
+	IF NOT has_function_privilege(owner, function, 'EXECUTE') THEN
+		RAISE EXCEPTION 'the owner of table % may not execute function %', rel, function USING ERRCODE = 'insufficient_privilege',
+			DETAIL = 'Conflict hooks run as the owner of the table.';
+	END IF;
+	INSERT INTO ferry.conflict_hook (relid, function)
+		SELECT rel, format('%I.%I', n.nspname, p.proname) FROM pg_namespace n WHERE n.oid = p.pronamespace;
+END $$;
+COMMENT ON FUNCTION ferry._set_conflict_hook(regclass, regprocedure, text) IS 'internal: ferry.set_conflict_hook once the function is known';
+REVOKE ALL ON FUNCTION ferry._set_conflict_hook(regclass, regprocedure, text) FROM PUBLIC;
+
+/* the function's name is looked up where the caller looks */
+CREATE FUNCTION ferry.set_conflict_hook(rel regclass, function text) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+	SELECT ferry._set_conflict_hook(rel,
+		CASE WHEN function ~ '^[^()]+\(.*\)$' THEN pg_catalog.to_regprocedure(function)
+			 WHEN function ~ '^([[:alnum:]_.]|"[^"]+")+$' THEN pg_catalog.to_regprocedure(function || '(jsonb)') END,
+		function)
+	WHERE rel IS NOT NULL;
+END;
+COMMENT ON FUNCTION ferry.set_conflict_hook(regclass, text) IS 'a function f(jsonb) of this node that is called with each conflict of a table, in the transaction that resolves it; null takes it away';
+REVOKE ALL ON FUNCTION ferry.set_conflict_hook(regclass, text) FROM PUBLIC;
 
 /* --- quarantine --- */
 
@@ -108,3 +167,11 @@ CREATE FUNCTION ferry.merge(rel regclass, state jsonb) RETURNS text
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_merge';
 COMMENT ON FUNCTION ferry.merge(regclass, jsonb) IS 'merge a row state as ferry.state() gives it; returns applied, ignored, merged or conflict';
+
+CREATE FUNCTION ferry.explain_merge(rel regclass, state jsonb,
+		OUT part text, OUT "column" name, OUT rule text, OUT winner text, OUT local_dot text, OUT remote_dot text,
+		OUT local_value jsonb, OUT remote_value jsonb, OUT result jsonb, OUT detail text)
+	RETURNS SETOF record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_explain_merge';
+COMMENT ON FUNCTION ferry.explain_merge(regclass, jsonb) IS 'what ferry.merge would do with a row state, and why: the state as a whole, the row''s life, and each column; changes nothing';

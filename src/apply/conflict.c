@@ -7,6 +7,9 @@
  * record exactly if its resolution is.  Each node records what it saw: the
  * state that it held (local), the one that came (remote), and who won.
  *
+ * Whoever wants to act on conflicts sets a hook for the table (conflict_hook.c):
+ * it sees the row of ferry.conflict in the same transaction.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -25,6 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "apply/conflict.h"
+#include "apply/conflict_hook.h"
 
 #define CONFLICT_NATTS 16
 
@@ -128,5 +132,17 @@ conflict_record(const FerryTable *table, Relation rel, const char *peer,
 	values[i++] = TransactionIdGetDatum(GetCurrentTransactionId());
 	Assert(i == CONFLICT_NATTS);
 
-	apply_log_insert("conflict", values, nulls);
+	conflict_write(rel, values, nulls);
+}
+
+void
+conflict_write(Relation rel, const Datum *values, const bool *nulls)
+{
+	Relation	log = table_open(ferry_relation("conflict"), RowExclusiveLock);
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(log), (Datum *) values, (bool *) nulls);
+
+	CatalogTupleInsert(log, tuple);
+	conflict_hook_call(rel, tuple, RelationGetDescr(log));
+	heap_freetuple(tuple);
+	table_close(log, RowExclusiveLock);
 }

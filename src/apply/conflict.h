@@ -49,6 +49,12 @@ extern void conflict_record(const FerryTable *table, Relation rel, const char *p
 							const RowState *local, const RowState *remote,
 							const Conflict *conflict);
 
+/*
+ * Write a row of ferry.conflict about a row of rel, and call the table's hook.
+ * values and nulls are the columns of ferry.conflict, in its order.
+ */
+extern void conflict_write(Relation rel, const Datum *values, const bool *nulls);
+
 /* insert a formed row into one of ferry's own tables, indexes included */
 extern void apply_log_insert(const char *table, const Datum *values, const bool *nulls);
 

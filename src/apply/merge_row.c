@@ -39,6 +39,8 @@
 #include "apply/conflict.h"
 #include "apply/fetch.h"
 #include "apply/merge_row.h"
+#include "apply/merged_check.h"
+#include "apply/own_write.h"
 #include "apply/range_merge.h"
 #include "apply/unique.h"
 #include "node/horizon.h"
@@ -150,7 +152,9 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 	MergePlan	plan;
 	RowState   *merged;
 	Conflict	conflict;
+	Conflict	invalid;
 	bool		conflicted = false;
+	bool		resolved = false;
 
 	state_merge_plan(table, local, remote, &plan);
 	if (plan.outcome == MERGE_IGNORED)
@@ -163,7 +167,11 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 		return ROUND_FETCH;
 	merged = state_merge(table, rel, &plan, local, remote);
 	if (plan.outcome == MERGE_MERGED)
+	{
 		conflicted = find_conflict(table, rel, &plan, local, remote, &conflict);
+		resolved = merged->alive &&
+			merged_check(t, &plan, local, remote, found ? found->slot : NULL, merged, false, &invalid);
+	}
 
 	if (local->alive)
 	{
@@ -194,7 +202,12 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 
 	if (conflicted)
 		conflict_record(table, rel, peer, local, remote, &conflict);
-	*result = conflicted ? APPLY_CONFLICT :
+	if (resolved)
+	{
+		own_write_note(t, merged);
+		conflict_record(table, rel, peer, local, remote, &invalid);
+	}
+	*result = conflicted || resolved ? APPLY_CONFLICT :
 		plan.outcome == MERGE_TAKEN ? APPLY_APPLIED : APPLY_MERGED;
 	return ROUND_DONE;
 }
@@ -269,18 +282,22 @@ merge_pair(ApplyTarget *t, RowState *local, ApplyFound *found, RowState *tomb, I
 }
 
 void
-merge_raise_clock(const RowState *remote)
+merge_check_clock(const RowState *remote)
 {
-	Hlc			newest = version_max_hlc(&remote->version);
-
-	if (node_clock_too_far(newest))
+	if (node_clock_too_far(version_max_hlc(&remote->version)))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("stamp of an incoming row lies too far in the future"),
 				 errdetail("It is more than ferry.max_clock_skew (%d ms) ahead of this machine's clock.",
 						   ferry_max_clock_skew_ms),
 				 errhint("Set the clocks of both machines by NTP; see ferry.clock.")));
-	node_clock_raise(newest);
+}
+
+void
+merge_raise_clock(const RowState *remote)
+{
+	merge_check_clock(remote);
+	node_clock_raise(version_max_hlc(&remote->version));
 }
 
 /*

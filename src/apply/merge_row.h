@@ -8,6 +8,9 @@
 #include "apply/apply.h"
 #include "apply/target.h"
 
+/* raises ERRCODE_CONFIGURATION_LIMIT_EXCEEDED if a state's stamps are too far ahead */
+extern void merge_check_clock(const RowState *remote);
+
 /* the local clock follows what comes in; raises ERRCODE_CONFIGURATION_LIMIT_EXCEEDED if that is too far ahead */
 extern void merge_raise_clock(const RowState *remote);
 

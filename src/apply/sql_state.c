@@ -44,9 +44,8 @@ apply_check_access(Relation rel, AclMode needed)
 						RelationGetRelationName(rel))));
 }
 
-/* open a registered table, or raise */
-static Relation
-open_registered(Oid relid, AclMode needed, FerryTable **table)
+Relation
+apply_open_registered(Oid relid, AclMode needed, FerryTable **table)
 {
 	Relation	rel;
 
@@ -73,7 +72,7 @@ Datum
 ferry_state(PG_FUNCTION_ARGS)
 {
 	FerryTable *table;
-	Relation	rel = open_registered(PG_GETARG_OID(0), ACL_SELECT, &table);
+	Relation	rel = apply_open_registered(PG_GETARG_OID(0), ACL_SELECT, &table);
 	RowState   *key = state_key_from_jsonb(table, rel, PG_GETARG_DATUM(1));
 	ApplyTarget *t = target_open(rel, table);
 	RowState   *row = merge_row_state(t, key);
@@ -102,7 +101,7 @@ Datum
 ferry_merge(PG_FUNCTION_ARGS)
 {
 	FerryTable *table;
-	Relation	rel = open_registered(PG_GETARG_OID(0),
+	Relation	rel = apply_open_registered(PG_GETARG_OID(0),
 									  ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE, &table);
 	ApplyResult result;
 

@@ -38,6 +38,7 @@
 #include "apply/apply.h"
 #include "apply/insert_run.h"
 #include "apply/merge_row.h"
+#include "apply/merged_check.h"
 #include "apply/own_write.h"
 #include "apply/quarantine.h"
 #include "apply/range_merge.h"
@@ -458,6 +459,8 @@ row_careful(ApplyStream *s, StreamRelation *r, const WireRow *row, const WireRan
 	if (error)
 	{
 		quarantine_put(s->peer, &r->map, row ? row : &no_row, raw, raw_bytes, &s->progress.news->horizon, error);
+		if (row)
+			merged_check_report(s->peer, &r->map, row, &s->progress.news->horizon, error);
 		s->progress.quarantined++;
 	}
 	MemoryContextSwitchTo(oldcontext);

@@ -75,6 +75,7 @@ struct ApplyTarget
 	int			births;			/* see target_births */
 	struct LeafState *leaves;
 	List	   *suspects;		/* see target_take_suspect */
+	struct TargetChecks *checks;
 };
 
 /* what target_find needs of one leaf (or of the table itself) */
@@ -509,6 +510,23 @@ target_constraints(ApplyTarget *t, ResultRelInfo *leaf)
 	return leaf_state(t, leaf)->constraints;
 }
 
+TupleTableSlot *
+target_row(ApplyTarget *t, RowState *row, TupleTableSlot *base)
+{
+	TupleTableSlot *slot = fill_row(t, t->scratch, row, base);
+	TupleConstr *constr = t->rel->rd_att->constr;
+
+	if (constr && constr->has_generated_stored)
+		ExecComputeStoredGenerated(t->root, t->estate, slot, CMD_INSERT);
+	return slot;
+}
+
+struct TargetChecks **
+target_checks(ApplyTarget *t)
+{
+	return &t->checks;
+}
+
 /* what holds for every row that is stored: generated columns, constraints, partition bounds */
 static void
 check_row(ApplyTarget *t, ResultRelInfo *rri, TupleTableSlot *slot)
@@ -522,6 +540,12 @@ check_row(ApplyTarget *t, ResultRelInfo *rri, TupleTableSlot *slot)
 		ExecConstraints(rri, slot, t->estate);
 	if (rel->rd_rel->relispartition)
 		ExecPartitionCheck(rri, slot, t->estate, true);
+}
+
+void
+target_check(ApplyTarget *t, RowState *row, TupleTableSlot *base)
+{
+	check_row(t, t->root, fill_row(t, t->scratch, row, base));
 }
 
 ResultRelInfo *

@@ -67,6 +67,18 @@ extern bool target_update(ApplyTarget *t, ApplyFound *found, RowState *row);
 extern bool target_delete(ApplyTarget *t, ApplyFound *found);
 
 /*
+ * For merged_check.c.  The row as it would be stored, in the root's layout, with
+ * its generated columns; absent columns are base's, or their defaults where that is
+ * NULL.  Holds until the next call that reads or writes the target.
+ * target_checks is the place of what that file keeps with the target.
+ */
+extern TupleTableSlot *target_row(ApplyTarget *t, RowState *row, TupleTableSlot *base);
+/* raises if such a row violates a constraint */
+extern void target_check(ApplyTarget *t, RowState *row, TupleTableSlot *base);
+struct TargetChecks;
+extern struct TargetChecks **target_checks(ApplyTarget *t);
+
+/*
  * For insert_run.c.  The table to insert into, or NULL if its rows must go in one
  * by one: it is partitioned, has triggers that fire, or constraints between rows
  * besides its key.  target_fill makes a new row and checks it.

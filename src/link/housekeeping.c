@@ -9,7 +9,8 @@
  * then it is sent, but standbys are not waited for.
  *
  * Every ferry.housekeeping_ms it works out from ferry.holding what all members
- * hold, raises the horizon to that, and removes the tombstones that lie under it.
+ * hold, raises the horizon to that, and removes the tombstones that lie under it;
+ * and conflicts that are kept no longer (apply/conflict_keep.c).
  *
  * Every ferry.housekeeping_ms it also looks at the slots that this node keeps for its
  * peers: who is away for so long that more than ferry.max_slot_wal would have to
@@ -32,6 +33,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "apply/conflict_keep.h"
 #include "link/housekeeping.h"
 #include "node/holding.h"
 #include "node/horizon.h"
@@ -258,11 +260,13 @@ static bool
 do_round(void)
 {
 	NodeVector	h;
+	bool		more;
 
 	begin();
 	holding_review_quarantine();
 	settle_new_tables();
 	SPI_execute("SELECT ferry._limit_slots()", false, 0);
+	more = conflict_trim();
 	if (ferry_prune)
 	{
 		compute_horizon(&h);
@@ -270,9 +274,9 @@ do_round(void)
 	}
 	end();
 	if (!ferry_prune)
-		return false;
+		return more;
 	horizon_raise(&h);
-	return sweep();
+	return sweep() || more;
 }
 
 long

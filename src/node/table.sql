@@ -156,6 +156,7 @@ BEGIN
 	DELETE FROM ferry.copied_table c WHERE c.relid = rel;
 	DELETE FROM ferry.column_merge c WHERE c.relid = rel;
 	DELETE FROM ferry.range_tombstone t WHERE t.relid = rel;
+	DELETE FROM ferry.conflict_hook h WHERE h.relid = rel;
 	PERFORM ferry._config_changed();
 END $$;
 COMMENT ON FUNCTION ferry.drop_table(regclass) IS 'take a table out of ferry: it is left as it was before ferry.add_table';
