@@ -66,8 +66,11 @@ extern ApplyStream *apply_stream_create(const char *peer, NodeId peer_id, bool c
 extern void apply_stream_free(ApplyStream *s);	/* after its last commit */
 extern ApplyProgress *apply_stream_progress(ApplyStream *s);
 
-/* what comes is what the peer holds at this moment, for rows that were lost here (see RowState) */
-extern void apply_stream_expect_current(ApplyStream *s);
+/*
+ * What comes is what the peer holds at this moment, for rows that were lost here:
+ * see RowState for held_there, which must stay.
+ */
+extern void apply_stream_expect_current(ApplyStream *s, const NodeVector *held_there);
 
 /* merge a frame; opens a transaction if none is open; raises on bad bytes and, unless careful, on bad rows */
 extern void apply_stream_frame(ApplyStream *s, const void *data, size_t len);

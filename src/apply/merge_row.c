@@ -34,6 +34,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "apply/conflict.h"
@@ -217,11 +218,15 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
  * do we: there has been a tombstone that included it, and is gone.  But of a table
  * that is new here, that we hold something says nothing; and a row that lives at
  * another member now, who holds that tombstone's writes too, has been lost here.
+ * He does hold them if he held all that our horizon covers when he read the row.
  */
 bool
 merge_is_old_news(const FerryTable *table, const RowState *remote)
 {
-	return !table->is_new && !(remote->is_current && remote->alive) && version_is_stable(&remote->version, horizon_current());
+	if (table->is_new || !version_is_stable(&remote->version, horizon_current()))
+		return false;
+	return !(remote->is_current && remote->alive &&
+			 (remote->held_there == NULL || vector_includes(remote->held_there, horizon_current())));
 }
 
 /* nothing is held of the key: the state goes in as it is */
@@ -337,13 +342,21 @@ merge_row_held(ApplyTarget *t, const RowState *key, RowState **row, RowState **t
 	ApplyFound	found;
 	uint32		generation;
 
-	/* under a horizon that was raised meanwhile it would claim what may have come since */
+	/*
+	 * One snapshot for both: a key whose row and tombstone take turns would be
+	 * found to have neither, if it was born between two looks.  And under a horizon
+	 * that was raised meanwhile it would claim what may have come since.
+	 */
 	state_key_values(table, key, key_values);
 	do
 	{
+		Snapshot	snapshot;
+
 		generation = horizon_generation();
-		*row = target_find(t, key, &found) ? state_from_slot(table, found.slot) : NULL;
-		*tomb = tombstones_any(tombs) ? tombstones_find(tombs, key_values, &tid) : NULL;
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		*row = target_find_as_of(t, key, snapshot, &found) ? state_from_slot(table, found.slot) : NULL;
+		*tomb = tombstones_any(tombs) ? tombstones_find_as_of(tombs, key_values, snapshot, &tid) : NULL;
+		UnregisterSnapshot(snapshot);
 	} while (generation != horizon_generation());
 }
 

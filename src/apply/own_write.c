@@ -13,7 +13,8 @@
  * and again by an ordinary transaction right after it, under a new stamp that
  * includes the first.  What is to be written again stands in ferry.own_write, in
  * the merging transaction itself: a crash in between loses nothing, since each
- * worker looks there when it starts.
+ * worker looks there when it starts.  Until it is done nobody is told that he has
+ * been sent all that we wrote up to then (node/watermark.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -24,6 +25,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "replication/origin.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -32,7 +34,9 @@
 #include "apply/conflict.h"
 #include "apply/merge_row.h"
 #include "apply/own_write.h"
+#include "node/holding.h"
 #include "node/node.h"
+#include "node/watermark.h"
 #include "state/local_write.h"
 #include "state/tombstone.h"
 
@@ -49,6 +53,8 @@ own_write_note(ApplyTarget *t, const RowState *key)
 
 	if (replorigin_session_origin == InvalidRepOriginId)
 		return;
+	LockRelationOid(ferry_relation("own_write"), RowExclusiveLock);
+	watermark_withhold();
 	values[0] = ObjectIdGetDatum(RelationGetRelid(target_relation(t)));
 	values[1] = state_key_to_jsonb(target_table(t), target_relation(t), key);
 	apply_log_insert("own_write", values, nulls);
@@ -145,6 +151,11 @@ own_write_publish(void)
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 	} while (n == PUBLISH_ROWS);
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	holding_review_own_writes();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
 	is_due = false;
 	replorigin_session_origin = origin;
 }

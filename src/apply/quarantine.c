@@ -187,7 +187,7 @@ retry_frame(const char *peer, bytea *frame)
 		ApplyStream *s = apply_stream_create(peer, NODE_ID_NONE, false);
 
 		/* while it waited we promised nothing of it: old news it cannot be */
-		apply_stream_expect_current(s);
+		apply_stream_expect_current(s, NULL);
 		apply_stream_frame(s, VARDATA_ANY(frame), VARSIZE_ANY_EXHDR(frame));
 		apply_stream_commit(s);
 		ReleaseCurrentSubTransaction();

@@ -48,8 +48,7 @@ record(ApplyTarget *t, const RowState *local, const RowState *remote, ConflictWi
 	conflict_record(target_table(t), target_relation(t), peer, local, remote, &conflict);
 }
 
-/* the range as the state of one key */
-static RowState *
+RowState *
 range_as_state(const FerryTable *table, const Version *range, const RowState *key)
 {
 	RowState   *s = state_create(table);
@@ -204,4 +203,21 @@ apply_range(Relation rel, FerryTable *table, const Version *range, const char *p
 	target_close(t);
 	AtEOXact_GUC(true, nest_level);
 	return result;
+}
+
+RowState *
+range_bury(ApplyTarget *t, const RowState *key)
+{
+	ApplyFound	found;
+
+	while (target_find(t, key, &found))
+	{
+		RowState   *row = state_from_slot(target_table(t), found.slot);
+
+		if (!ranges_cover(ranges_of(RelationGetRelid(target_relation(t))), &row->version))
+			return NULL;
+		if (target_delete(t, &found))
+			return row;
+	}
+	return NULL;
 }

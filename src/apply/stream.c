@@ -66,6 +66,7 @@ struct ApplyStream
 	NodeId		peer_id;
 	bool		careful;
 	bool		is_current;
+	const NodeVector *held_there;
 	HTAB	   *relations;
 	StreamRelation *last;		/* rows come in runs */
 	List	   *open;			/* of StreamRelation with a target */
@@ -121,9 +122,10 @@ apply_stream_free(ApplyStream *s)
 }
 
 void
-apply_stream_expect_current(ApplyStream *s)
+apply_stream_expect_current(ApplyStream *s, const NodeVector *held_there)
 {
 	s->is_current = true;
+	s->held_there = held_there;
 }
 
 ApplyProgress *
@@ -314,6 +316,7 @@ run_takes(ApplyStream *s, StreamRelation *r, const WireRow *row)
 	state = relation_map_decode(&r->map, target_table(r->target), row);
 	state->version.horizon = &s->progress.news->horizon;
 	state->is_current = s->is_current;
+	state->held_there = s->held_there;
 	taken = insert_run_add(r->run, state);
 	MemoryContextSwitchTo(oldcontext);
 	if (!taken)
@@ -339,6 +342,7 @@ merge_message(ApplyStream *s, StreamRelation *r, const WireRow *row, const WireR
 
 		state->version.horizon = &s->progress.news->horizon;
 		state->is_current = s->is_current;
+		state->held_there = s->held_there;
 		result = merge_row(r->target, state, s->peer);
 	}
 	else

@@ -353,6 +353,12 @@ to_leaf(ApplyTarget *t, ResultRelInfo *rri, TupleTableSlot *slot)
 bool
 target_find(ApplyTarget *t, const RowState *key, ApplyFound *found)
 {
+	return target_find_as_of(t, key, NULL, found);
+}
+
+bool
+target_find_as_of(ApplyTarget *t, const RowState *key, Snapshot snapshot, ApplyFound *found)
+{
 	ResultRelInfo *rri;
 	LeafState  *leaf;
 	Datum		values[INDEX_MAX_KEYS];
@@ -365,7 +371,8 @@ target_find(ApplyTarget *t, const RowState *key, ApplyFound *found)
 	/* key columns of the index are in key order, by whatever attno the leaf has */
 	for (int k = 0; k < t->table.nkeys; k++)
 		values[k] = key->values[t->table.key_attnos[k] - 1];
-	if (!key_lookup_find(&leaf->lookup, values))
+	if (!(snapshot ? key_lookup_find_as_of(&leaf->lookup, values, snapshot) :
+		  key_lookup_find(&leaf->lookup, values)))
 		return false;
 
 	found->leaf = rri;

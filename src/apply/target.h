@@ -55,6 +55,9 @@ extern void target_leave(ApplyTarget *t);
  */
 extern bool target_find(ApplyTarget *t, const RowState *key, ApplyFound *found);
 
+/* the same as of a registered snapshot */
+extern bool target_find_as_of(ApplyTarget *t, const RowState *key, Snapshot snapshot, ApplyFound *found);
+
 /*
  * Is the key free in the primary key's index?  Waits for transactions that are
  * inserting it.

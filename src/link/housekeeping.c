@@ -264,6 +264,7 @@ do_round(void)
 
 	begin();
 	holding_review_quarantine();
+	holding_review_own_writes();
 	settle_new_tables();
 	SPI_execute("SELECT ferry._limit_slots()", false, 0);
 	more = conflict_trim();

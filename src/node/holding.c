@@ -173,6 +173,21 @@ read_quarantine(Relation rel, NodeVector *out)
 	UnregisterSnapshot(snapshot);
 }
 
+/* does something stand in ferry.own_write? */
+static bool
+own_writes_wait(Relation rel)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool		found = table_scan_getnextslot(scan, ForwardScanDirection, slot);
+
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
 void
 holding_load(NodeShared *node)
 {
@@ -182,6 +197,7 @@ holding_load(NodeShared *node)
 	NodeVector	horizon;
 	Relation	rel;
 	bool		loaded;
+	bool		own_writes;
 
 	LWLockAcquire(array->lock, LW_SHARED);
 	loaded = h->loaded;
@@ -193,6 +209,9 @@ holding_load(NodeShared *node)
 	rel = table_open(ferry_relation("quarantined"), AccessShareLock);
 	read_quarantine(rel, &quarantined);
 	table_close(rel, AccessShareLock);
+	rel = table_open(ferry_relation("own_write"), AccessShareLock);
+	own_writes = own_writes_wait(rel);
+	table_close(rel, AccessShareLock);
 
 	LWLockAcquire(array->lock, LW_EXCLUSIVE);
 	if (!h->loaded)
@@ -202,6 +221,9 @@ holding_load(NodeShared *node)
 		vector_copy(&h->quarantined, &quarantined);
 		vector_copy(&h->horizon, &horizon);
 		pg_atomic_fetch_add_u32(&h->horizon_generation, 1);
+
+		/* left by a crash: what was promised before it was published is still true */
+		pg_atomic_write_u64(&node->unpublished, own_writes ? vector_get(&held, node->id) + 1 : 0);
 		h->loaded = true;
 	}
 	LWLockRelease(array->lock);
@@ -296,6 +318,22 @@ holding_review_quarantine(void)
 	LWLockAcquire(array->lock, LW_EXCLUSIVE);
 	vector_copy(&h->quarantined, &quarantined);
 	LWLockRelease(array->lock);
+	table_close(rel, ShareLock);
+}
+
+void
+holding_review_own_writes(void)
+{
+	NodeShared *node = node_current();
+	Oid			relid = ferry_relation("own_write");
+	Relation	rel;
+
+	/* whoever is writing there holds a lock that excludes ours until he has committed */
+	if (pg_atomic_read_u64(&node->unpublished) == 0 || !ConditionalLockRelationOid(relid, ShareLock))
+		return;
+	rel = table_open(relid, NoLock);
+	if (!own_writes_wait(rel))
+		watermark_published(node);
 	table_close(rel, ShareLock);
 }
 

@@ -46,6 +46,9 @@ extern void holding_quarantined(const Version *version);
 /* look again at what is in quarantine: nothing, if somebody is writing there */
 extern void holding_review_quarantine(void);
 
+/* the same for own writes that were to be made once more: if none is left, the watermark may go on */
+extern void holding_review_own_writes(void);
+
 /* have what we promise told again, to a stream that begins */
 extern void holding_tell(NodeShared *node);
 

@@ -31,6 +31,7 @@ typedef struct NodeShared
 	NodeId		settled_id;		/* of which doubt speaks: another id was given by ferry.become_node */
 	pg_atomic_uint64 clock;		/* last stamp given or seen */
 	pg_atomic_uint64 last_stamp;	/* latest own stamp of a transaction that has ended */
+	pg_atomic_uint64 unpublished;	/* no later than any own stamp that is to be written once more; 0: there is none */
 	pg_atomic_uint64 high_water;	/* on disk; no stamp beyond it may be used */
 	pg_atomic_uint32 config_generation; /* bumped when peers or tables change */
 	pg_atomic_uint64 verify_due;	/* TimestampTz of the next run of the verifier; 0: never */

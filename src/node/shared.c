@@ -64,6 +64,7 @@ node_shmem_init(void)
 		{
 			pg_atomic_init_u64(&node_array->nodes[i].clock, 0);
 			pg_atomic_init_u64(&node_array->nodes[i].last_stamp, 0);
+			pg_atomic_init_u64(&node_array->nodes[i].unpublished, 0);
 			pg_atomic_init_u64(&node_array->nodes[i].high_water, 0);
 			pg_atomic_init_u32(&node_array->nodes[i].config_generation, 0);
 			pg_atomic_init_u32(&node_array->nodes[i].doubt, NODE_IS_SURE);

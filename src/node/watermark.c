@@ -24,6 +24,11 @@
  * earlier: once the commit log says "committed".  The sender uses this, since it
  * decodes a commit before the committing backend has got as far as its slot.
  *
+ * Writes that merging makes in a transaction with a peer's origin are not in all of
+ * our streams until they have been written once more (apply/own_write.c), so that
+ * nobody may be told that he has them: a bound of their stamps holds the watermark
+ * back as well.
+ *
  * Prepared transactions keep their stamps while their backend goes on, and
  * outlive a crash, which shared memory does not: PREPARE first writes
  * pg_ferry/<database>.<xid>.prepared, with the bound, durably.  It counts while
@@ -171,6 +176,25 @@ leave(void)
 	pg_memory_barrier();
 	pg_atomic_write_u64(&my_slot()->lower, 0);
 	entered = NULL;
+}
+
+void
+watermark_withhold(void)
+{
+	NodeShared *node = node_current();
+	Hlc			first = node_transaction_first_stamp();
+	uint64		bound = pg_atomic_read_u64(&node->unpublished);
+
+	Assert(first != 0);
+	while ((bound == 0 || bound > first) &&
+		   !pg_atomic_compare_exchange_u64(&node->unpublished, &bound, first))
+		;
+}
+
+void
+watermark_published(NodeShared *node)
+{
+	pg_atomic_write_u64(&node->unpublished, 0);
 }
 
 /* --- prepared transactions --- */
@@ -335,6 +359,7 @@ static Hlc
 read_watermark(NodeShared *node, Hlc at_least, bool logged)
 {
 	Hlc			w = Max(pg_atomic_read_u64(&node->last_stamp), at_least);
+	Hlc			unpublished;
 
 	pg_memory_barrier();
 	for (int i = 0; i < MaxBackends; i++)
@@ -349,6 +374,11 @@ read_watermark(NodeShared *node, Hlc at_least, bool logged)
 		w = lower - 1;
 	}
 	pg_memory_barrier();
+
+	/* after the slots: whoever withholds does so before his slot is cleared */
+	unpublished = pg_atomic_read_u64(&node->unpublished);
+	if (unpublished != 0 && unpublished <= w)
+		w = unpublished - 1;
 	if (pg_atomic_read_u32(&shared->nprepared) > 0)
 	{
 		LWLockAcquire(shared->lock, LW_EXCLUSIVE);

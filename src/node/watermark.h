@@ -20,6 +20,15 @@ extern void watermark_enter(NodeShared *node, Hlc lower);
 /* it took one */
 extern void watermark_note(Hlc stamp);
 
+/*
+ * This transaction's stamps go to the log under a peer's origin, so that not all
+ * streams carry them, and are to be written once more (apply/own_write.c): until
+ * watermark_published() the watermark stays below them.  The caller of either
+ * holds a lock that excludes the other's, the first to the end of his transaction.
+ */
+extern void watermark_withhold(void);
+extern void watermark_published(NodeShared *node);
+
 /* a node's entry is made: learn of transactions that were prepared before the server started */
 extern void watermark_load(Oid dboid);
 

@@ -60,7 +60,12 @@ key_lookup_init(KeyLookup *l, Relation rel, Relation index, TupleTableSlot *slot
 bool
 key_lookup_find(KeyLookup *l, const Datum *key_values)
 {
-	Snapshot	snapshot;
+	return key_lookup_find_as_of(l, key_values, GetLatestSnapshot());
+}
+
+bool
+key_lookup_find_as_of(KeyLookup *l, const Datum *key_values, Snapshot snapshot)
+{
 	MemoryContext oldcontext;
 	bool		found;
 
@@ -70,7 +75,6 @@ key_lookup_find(KeyLookup *l, const Datum *key_values)
 
 	/* our own pin would keep the page from being pruned */
 	ExecClearTuple(l->slot);
-	snapshot = GetLatestSnapshot();
 	oldcontext = MemoryContextSwitchTo(l->cxt); /* the scan allocates as it goes */
 	if (l->scan == NULL)
 		l->scan = compat_index_beginscan(l->rel, l->index, snapshot, l->nkeys);

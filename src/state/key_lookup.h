@@ -11,6 +11,7 @@
 #include "access/skey.h"
 #include "executor/tuptable.h"
 #include "utils/relcache.h"
+#include "utils/snapshot.h"
 
 typedef struct KeyLookup
 {
@@ -35,6 +36,9 @@ extern void key_lookup_init(KeyLookup *l, Relation rel, Relation index, TupleTab
  * active snapshot.
  */
 extern bool key_lookup_find(KeyLookup *l, const Datum *key_values);
+
+/* the same as of a registered snapshot, for those who ask two tables one question */
+extern bool key_lookup_find_as_of(KeyLookup *l, const Datum *key_values, Snapshot snapshot);
 
 /* ends the scan, if there is one, and lets go of the row; an abort needs no call */
 extern void key_lookup_end(KeyLookup *l);

@@ -25,6 +25,7 @@ typedef struct RowState
 {
 	bool		alive;
 	bool		is_current;		/* read at another node just now: what is gone here is not why it is there */
+	const NodeVector *held_there;	/* is_current: what that node held before the state was read; NULL: all that matters */
 	Version		version;		/* column ids are local */
 	int			natts;
 	Datum	   *values;			/* [attno - 1]; key columns always VALUE_HERE */

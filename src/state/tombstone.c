@@ -257,13 +257,20 @@ tombstone_from_row(const FerryTable *table, const RowState *row, const Version *
 RowState *
 tombstones_find(Tombstones *ts, const Datum *key_values, ItemPointer tid)
 {
+	return tombstones_find_as_of(ts, key_values, NULL, tid);
+}
+
+RowState *
+tombstones_find_as_of(Tombstones *ts, const Datum *key_values, Snapshot snapshot, ItemPointer tid)
+{
 	TupleDesc	desc;
 	HeapTuple	tuple;
 	Datum	   *values;
 	bool	   *nulls;
 
 	open_all(ts);
-	if (!key_lookup_find(&ts->lookup, key_values))
+	if (!(snapshot ? key_lookup_find_as_of(&ts->lookup, key_values, snapshot) :
+		  key_lookup_find(&ts->lookup, key_values)))
 		return NULL;
 	*tid = ts->lookup.slot->tts_tid;
 	desc = RelationGetDescr(ts->rel);

@@ -16,6 +16,7 @@
 
 #include "state/state.h"
 #include "storage/itemptr.h"
+#include "utils/snapshot.h"
 
 /*
  * A table's tombstones, opened (at first use, with RowExclusiveLock, which stays
@@ -40,6 +41,9 @@ extern uint64 tombstone_written_here(void);
  * Fills *tid for put and remove.  Needs an active snapshot.
  */
 extern RowState *tombstones_find(Tombstones *ts, const Datum *key_values, ItemPointer tid);
+
+/* the same as of a registered snapshot */
+extern RowState *tombstones_find_as_of(Tombstones *ts, const Datum *key_values, Snapshot snapshot, ItemPointer tid);
 
 /* has the key no tombstone?  Waits for those who are writing one. */
 extern bool tombstones_key_is_free(Tombstones *ts, const Datum *key_values);

@@ -20,6 +20,7 @@
  *	  a row alive.  The version vector does not: its
  *	  entries below the stable horizon go at different times on different nodes.
  *	- values count only where asked for (deep), in their type's binary form.
+ *	- a range tombstone counts by its dot.
  *
  *-------------------------------------------------------------------------
  */
@@ -379,7 +380,19 @@ digest_state(VerifyDigest *d, const RowState *state, Digest *out)
 	put_key(d);
 	key_bytes = d->buf.len;
 	put_version(d, state->alive, &state->version);
+	out->version = fp_hash(&d->key, d->buf.data, d->buf.len);
 	if (state->alive)
 		put_values(d, state->values, state->nulls);
 	finish(d, key_bytes, out);
+}
+
+void
+digest_range(const FpKey *key, const Version *range, Digest *out)
+{
+	FpKey		other = {~key->k0, key->k1};
+	uint8_t		dot[VERSION_SIMPLE_BYTES];
+
+	version_put_dot(dot, range->last);
+	out->item = fp_hash(&other, dot, sizeof(dot));
+	out->key = out->item.lo;
 }

@@ -37,12 +37,29 @@ typedef struct Digest
 {
 	uint64		key;
 	FpHash		item;
+	FpHash		version;		/* only of digest_state(): the item but for the values */
 } Digest;
+
+static inline bool
+digest_same_item(const Digest *a, const Digest *b)
+{
+	return a->item.lo == b->item.lo && a->item.hi == b->item.hi;
+}
+
+/* made by the same writes, whatever was pruned? */
+static inline bool
+digest_same_version(const Digest *a, const Digest *b)
+{
+	return a->version.lo == b->version.lo && a->version.hi == b->version.hi;
+}
 
 /* these three leak into the current, short-lived context only where values are toasted or of odd types */
 extern void digest_row(VerifyDigest *d, const Datum *values, const bool *nulls, Digest *out);
 extern void digest_tombstone(VerifyDigest *d, const Datum *tomb_values, Digest *out);
 extern void digest_state(VerifyDigest *d, const RowState *state, Digest *out);
+
+/* a range tombstone: named by its dot, among the keys but never one of them */
+extern void digest_range(const FpKey *key, const Version *range, Digest *out);
 
 /* the key of the state last digested, in key order */
 extern const Datum *digest_key_values(VerifyDigest *d);

@@ -25,7 +25,13 @@
 int			ferry_verify_cost_limit = 100;
 double		ferry_verify_cost_delay_ms = 20;
 
+/* how often it is told how far we are */
+#define TELL_BLOCKS 1000
+
 static int	blocks = 0;
+static char announced[256];
+static uint64 expected = 0;
+static uint64 done = 0;
 
 void
 pace_lower_priority(void)
@@ -35,9 +41,35 @@ pace_lower_priority(void)
 }
 
 void
+pace_announce(const char *what)
+{
+	strlcpy(announced, what, sizeof(announced));
+	expected = 0;
+	pgstat_report_activity(STATE_RUNNING, announced);
+}
+
+void
+pace_expect(uint64 nblocks)
+{
+	expected = nblocks;
+	done = 0;
+}
+
+static void
+tell(void)
+{
+	char		text[sizeof(announced) + 32];
+
+	snprintf(text, sizeof(text), "%s: %d %%", announced, (int) Min(done * 100 / expected, 100));
+	pgstat_report_activity(STATE_RUNNING, text);
+}
+
+void
 pace_block(bool paced)
 {
 	CHECK_FOR_INTERRUPTS();
+	if (expected > 0 && ++done % TELL_BLOCKS == 0)
+		tell();
 	if (!paced || ferry_verify_cost_delay_ms <= 0 || ++blocks < ferry_verify_cost_limit)
 		return;
 	blocks = 0;

@@ -41,10 +41,12 @@
 #include "utils/timestamp.h"
 
 #include "node/node.h"
+#include "verify/pace.h"
 #include "verify/side.h"
 #include "verify/reconcile.h"
 #include "verify/settle.h"
 #include "verify/shape.h"
+#include "verify/undead.h"
 
 #define ROWS_PER_BLOCK_GUESS 100
 #define NODES_PER_QUESTION 4096
@@ -58,6 +60,7 @@ typedef struct Job
 	Remote	   *remote;
 	Comparison *c;
 	VerifyShape shape;
+	NodeVector	settled;
 	Side	   *side;
 	uint32_t   *leaves;			/* that differ, sorted */
 	FpNode	   *leaf_nodes;		/* the peer's, beside them */
@@ -84,9 +87,8 @@ commit(Job *j)
 
 /* --- 1. the scans --- */
 
-/* about how many rows, to choose the tree's depth */
 static uint64
-guess_rows(Oid relid)
+count_blocks(Oid relid)
 {
 	List	   *leaves = find_all_inheritors(relid, AccessShareLock, NULL);
 	ListCell   *lc;
@@ -100,7 +102,7 @@ guess_rows(Oid relid)
 			blocks += RelationGetNumberOfBlocks(rel);
 		table_close(rel, NoLock);
 	}
-	return blocks * ROWS_PER_BLOCK_GUESS;
+	return blocks;
 }
 
 static bool
@@ -110,22 +112,26 @@ scan_both(Job *j, FpNode *their_root)
 	WireReader	r;
 	uint8_t    *answer;
 	size_t		len;
+	uint64		blocks;
 	int			depth;
 
 	begin(j);
 	LockRelationOid(c->relid, AccessShareLock);
-	if (table_lookup(c->relid) == NULL || !shape_agree(j->remote, c->relid, c->deep, &j->shape))
+	if (table_lookup(c->relid) == NULL || !shape_agree(j->remote, c->relid, c->deep, &j->shape, &j->settled))
 	{
 		commit(j);
 		return false;
 	}
-	depth = fp_depth_for(guess_rows(c->relid));
-	j->side = side_create(j->cxt, c->relid, &j->shape, depth, c->paced);
+	blocks = count_blocks(c->relid);
+	depth = fp_depth_for(blocks * ROWS_PER_BLOCK_GUESS);	/* about how many rows */
+	j->side = side_create(j->cxt, c->relid, &j->shape, &j->settled, depth, c->paced);
 	c->scanned_at = GetCurrentTimestamp();
-	remote_ask(j->remote, psprintf("ferry._verify_scan(%s,%d,%s)", shape_arguments(c->relid, &j->shape),
+	remote_ask(j->remote, psprintf("ferry._verify_scan(%s,%d,%s)", shape_arguments(c->relid, &j->shape, &j->settled),
 								   depth, c->paced ? "true" : "false"));
 	PQflush(j->remote->conn);
+	pace_expect(blocks);
 	side_scan(j->side);
+	pace_expect(0);
 	commit(j);
 	c->rows = j->side->rows;
 	answer = remote_answer(j->remote, ANSWER_SMALL, &len);
@@ -279,6 +285,7 @@ take_here(Job *j, const uint8_t *frame, size_t len, const uint64 *keys, size_t n
 	t.patience_ms = j->remote->patience_here;
 	t.counts = j->c->here;
 	begin(j);
+	undead_bury(j->side, t.peer, t.repair, &t.counts);
 	take_frame(&t, frame, len);
 	commit(j);
 	j->c->here = t.counts;
@@ -331,7 +338,8 @@ compare_states(Job *j, const uint64 *keys, size_t nkeys)
 	wire_writer_init(&frame, 8192);
 	ours = side_states(j->side, keys, done, &frame);
 	commit(j);
-	take_here(j, r.p, r.end - r.p, keys, done);
+	/* all that were named: ranges come before rows */
+	take_here(j, r.p, r.end - r.p, keys, nkeys);
 	take_there(j, &frame, ours);
 	return ours;
 }

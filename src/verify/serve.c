@@ -27,15 +27,18 @@
 #include "replication/walsender.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "node/horizon.h"
 #include "node/node.h"
 #include "verify/side.h"
 #include "verify/pace.h"
 #include "verify/shape.h"
 #include "verify/take.h"
+#include "verify/undead.h"
 
 static Side *served = NULL;
 
@@ -95,8 +98,8 @@ PG_FUNCTION_INFO_V1(ferry_verify_common);
 
 /*
  * SQL: ferry._verify_common(schema, name, columns text[], types text[]) returns
- * bytea: a byte per column: 0 not here, 1 here, 2 here with the same type.  NULL
- * if the table is not under ferry here.
+ * bytea: a byte per column: 0 not here, 1 here, 2 here with the same type; then
+ * our horizon.  NULL if the table is not under ferry here.
  */
 Datum
 ferry_verify_common(PG_FUNCTION_ARGS)
@@ -121,6 +124,7 @@ ferry_verify_common(PG_FUNCTION_ARGS)
 
 		wire_put_u8(&w, attno <= 0 ? 0 : strcmp(shape_type_name(relid, attno), types[c]) == 0 ? 2 : 1);
 	}
+	wire_put_vector(&w, horizon_current());
 	PG_RETURN_BYTEA_P(answer(&w));
 }
 
@@ -128,14 +132,16 @@ PG_FUNCTION_INFO_V1(ferry_verify_scan);
 
 /*
  * SQL: ferry._verify_scan(schema, name, key bytea, columns text[], with_value
- * boolean[], depth, paced) returns bytea: the root.
+ * boolean[], settled bytea, depth, paced) returns bytea: the root.
  */
 Datum
 ferry_verify_scan(PG_FUNCTION_ARGS)
 {
 	Oid			relid;
 	bytea	   *key = PG_GETARG_BYTEA_PP(2);
-	int			depth = PG_GETARG_INT32(5);
+	bytea	   *settled_bytes = PG_GETARG_BYTEA_PP(5);
+	int			depth = PG_GETARG_INT32(6);
+	NodeVector	settled;
 	VerifyShape shape;
 	WireReader	r;
 	WireWriter	w;
@@ -155,13 +161,18 @@ ferry_verify_scan(PG_FUNCTION_ARGS)
 	if (shape_flags(PG_GETARG_ARRAYTYPE_P(4), &shape.with_value) != shape.ncolumns)
 		bad_question("There are not as many flags as columns.");
 
+	wire_reader_init(&r, VARDATA_ANY(settled_bytes), VARSIZE_ANY_EXHDR(settled_bytes));
+	wire_get_vector(&r, &settled);
+	if (r.error || !wire_at_end(&r))
+		bad_question("What is settled is malformed.");
+
 	/* a walsender that serves a verifier does nothing else */
 	if (am_walsender)
 		pace_lower_priority();
 	if (served)
 		side_free(served);
 	served = NULL;
-	h = side_create(CurrentMemoryContext, relid, &shape, depth, PG_GETARG_BOOL(6));
+	h = side_create(CurrentMemoryContext, relid, &shape, &settled, depth, PG_GETARG_BOOL(7));
 	side_scan(h);
 	MemoryContextSetParent(h->cxt, TopMemoryContext);
 	served = h;
@@ -267,12 +278,15 @@ ferry_verify_take(PG_FUNCTION_ARGS)
 	Take		t = {0};
 	WireWriter	w;
 
+	(void) set_config_option("lock_timeout", VERIFY_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
 	t.peer = NameStr(*PG_GETARG_NAME(0));
 	t.peer_id = (NodeId) PG_GETARG_INT64(1);
 	t.relid = h->relid;
 	t.shape = &h->shape;
 	t.repair = PG_GETARG_BOOL(3);
 	t.patience_ms = Min(PG_GETARG_INT32(4), TAKE_PATIENCE_MS);
+	undead_bury(h, t.peer, t.repair, &t.counts);
 	take_frame(&t, VARDATA_ANY(frame), VARSIZE_ANY_EXHDR(frame));
 	wire_writer_init(&w, 64);
 	wire_put_varint(&w, t.counts.differing);

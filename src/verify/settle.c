@@ -260,13 +260,14 @@ ask_witnesses(Take *t, Relation rel, const FerryTable *table, const RowState *lo
 		RowState   *state = NULL;
 		Digest		digest;
 
-		if (w->conn == NULL || !try_witness(w, NULL, table, rel, key, &state) || state == NULL ||
-			version_compare(&state->version, &local->version) != VERSION_EQUAL)
+		if (w->conn == NULL || !try_witness(w, NULL, table, rel, key, &state) || state == NULL)
+			continue;
+		digest_state(d, state, &digest);
+		if (!digest_same_version(&digest, &ours))
 			continue;
 		all++;
-		digest_state(d, state, &digest);
-		for_local += digest.item.lo == ours.item.lo && digest.item.hi == ours.item.hi;
-		for_remote += digest.item.lo == theirs.item.lo && digest.item.hi == theirs.item.hi;
+		for_local += digest_same_item(&digest, &ours);
+		for_remote += digest_same_item(&digest, &theirs);
 	}
 	if (all >= 3 && for_remote * 2 > all)
 		return 1;
@@ -276,6 +277,32 @@ ask_witnesses(Take *t, Relation rel, const FerryTable *table, const RowState *lo
 }
 
 /* --- the outcome --- */
+
+/*
+ * What the write is made on: the loser's row, but in the columns that merge by a
+ * strategy.  Their parts are the same on both sides, and to write a difference of
+ * values into them would count it twice: they are left as the winner has them.
+ */
+static FoundRow
+written_over(const FerryTable *table, const RowState *winner, const RowState *loser)
+{
+	RowState   *base = state_create(table);
+	FoundRow	found = {&loser->version, loser->alive, base->values, base->nulls, base->kinds};
+
+	memcpy(base->values, loser->values, sizeof(Datum) * loser->natts);
+	memcpy(base->nulls, loser->nulls, sizeof(bool) * loser->natts);
+	memcpy(base->kinds, loser->kinds, sizeof(uint8) * loser->natts);
+	for (int s = 0; s < table->nstrategies; s++)
+	{
+		int			i = table->id_attnos[table->strategies[s].id - 1] - 1;
+
+		if (i < 0 || table->strategies[s].kind == KIND_LWW)
+			continue;
+		base->values[i] = winner->values[i];
+		base->nulls[i] = winner->nulls[i];
+	}
+	return found;
+}
 
 /* the winner's content as a new write on top of the version that both have */
 static void
@@ -289,7 +316,7 @@ write_anew(Relation rel, const FerryTable *table, const RowState *winner, const 
 	out->alive = winner->alive;
 	if (winner->alive)
 	{
-		FoundRow	found = {&loser->version, loser->alive, loser->values, loser->nulls, loser->kinds};
+		FoundRow	found = written_over(table, winner, loser);
 
 		(void) state_local_write(table, RelationGetDescr(rel), &found, out->values, out->nulls,
 								 node_stamp(), &out->version);
@@ -313,7 +340,7 @@ is_on_record(const char *peer, Relation rel, const FerryTable *table, const RowS
 	args[3] = CStringGetTextDatum(psprintf(UINT64_FORMAT "@%u", local->version.last.hlc, local->version.last.node));
 	SPI_connect();
 	SPI_execute_with_args("SELECT 1 FROM ferry.conflict WHERE peer = $1 AND relid = $2 AND key = $3 "
-						  "AND local_dot = $4 AND kind = 'divergence' AND winner = 'none'",
+						  "AND local_dot = $4 AND kind = 'divergence' AND winner = 'none' AND rule = 'same_version'",
 						  4, types, args, NULL, true, 1);
 	found = SPI_processed > 0;
 	SPI_finish();
@@ -420,7 +447,9 @@ ferry_heal(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("row is not known on %s", local ? "the peer" : "this node"),
 				 errhint("A row that one side lacks needs no choice: ferry.verify() merges it.")));
-	if (version_compare(&local->version, &remote->version) != VERSION_EQUAL)
+	/* the last write tells: of the others, one side may have forgotten some */
+	if (!dot_equal(local->version.last, remote->version.last) &&
+		version_compare(&local->version, &remote->version) != VERSION_EQUAL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("versions of the row differ between this node and the peer"),

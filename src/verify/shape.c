@@ -16,7 +16,12 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "node/holding.h"
+#include "node/horizon.h"
 #include "verify/shape.h"
+
+/* a vector on the wire: at most VECTOR_MAX nodes with their stamps */
+#define SETTLED_MAX_BYTES (VECTOR_MAX * 20 + 16)
 
 static int
 elements(ArrayType *array, Oid type, int16 typlen, bool typbyval, char typalign, Datum **elems)
@@ -93,8 +98,22 @@ names_of(Oid relid)
 					quote_literal_cstr(get_rel_name(relid)));
 }
 
+/* what either of us knows that every member holds; we do, or it is not true */
+static void
+read_settled(Remote *r, WireReader *reader, NodeVector *settled)
+{
+	NodeVector	held;
+
+	wire_get_vector(reader, settled);
+	if (reader->error || !wire_at_end(reader))
+		remote_refuse(r, reader->error ? reader->error : "It spoke of more columns than there are.");
+	holding_promised(&held);
+	vector_limit(settled, &held);
+	(void) vector_merge(settled, horizon_current());
+}
+
 bool
-shape_agree(Remote *r, Oid relid, bool deep, VerifyShape *shape)
+shape_agree(Remote *r, Oid relid, bool deep, VerifyShape *shape, NodeVector *settled)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
 	FerryTable *table = table_lookup_required(relid);
@@ -103,6 +122,7 @@ shape_agree(Remote *r, Oid relid, bool deep, VerifyShape *shape)
 	char	  **types = palloc(sizeof(char *) * Max(n, 1));
 	uint8_t    *answer;
 	size_t		len;
+	WireReader	reader;
 
 	for (int c = 0; c < n; c++)
 		columns[c] = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(rel), table->plain_attnos[c] - 1)->attname));
@@ -113,11 +133,13 @@ shape_agree(Remote *r, Oid relid, bool deep, VerifyShape *shape)
 
 	remote_ask(r, psprintf("ferry._verify_common(%s,%s,%s)", names_of(relid),
 						   array_literal(columns, NULL, n), array_literal(types, NULL, n)));
-	answer = remote_answer(r, n, &len);
+	answer = remote_answer(r, n + SETTLED_MAX_BYTES, &len);
 	if (answer == NULL)
 		return false;
-	if (len != n)
+	if (len < n)
 		remote_refuse(r, "It did not speak of every column.");
+	wire_reader_init(&reader, answer + n, len - n);
+	read_settled(r, &reader, settled);
 	memset(shape, 0, sizeof(*shape));
 	shape->columns = palloc(sizeof(char *) * Max(n, 1));
 	shape->with_value = palloc(sizeof(bool) * Max(n, 1));
@@ -136,11 +158,15 @@ shape_agree(Remote *r, Oid relid, bool deep, VerifyShape *shape)
 }
 
 char *
-shape_arguments(Oid relid, const VerifyShape *shape)
+shape_arguments(Oid relid, const VerifyShape *shape, const NodeVector *settled)
 {
 	uint64		key[2] = {shape->key.k0, shape->key.k1};
+	WireWriter	w;
 
-	return psprintf("%s,%s,%s,%s", names_of(relid), remote_u64_literal(key, 2),
+	wire_writer_init(&w, 256);
+	wire_put_vector(&w, settled);
+	return psprintf("%s,%s,%s,%s,%s", names_of(relid), remote_u64_literal(key, 2),
 					array_literal(shape->columns, NULL, shape->ncolumns),
-					array_literal(NULL, shape->with_value, shape->ncolumns));
+					array_literal(NULL, shape->with_value, shape->ncolumns),
+					remote_bytes_literal(w.data, w.len));
 }

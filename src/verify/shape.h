@@ -20,12 +20,13 @@ extern int	shape_flags(ArrayType *array, bool **flags);
 extern char *shape_type_name(Oid relid, AttrNumber attno);
 
 /*
- * Ask the peer which of our table's columns it has too.  False if the table is
- * not under ferry there.  Draws a new key; allocates in the current context.
+ * Ask the peer which of our table's columns it has too, and what it knows that
+ * every member holds: settled is that and what we know.  False if the table is not
+ * under ferry there.  Draws a new key; allocates in the current context.
  */
-extern bool shape_agree(Remote *r, Oid relid, bool deep, VerifyShape *shape);
+extern bool shape_agree(Remote *r, Oid relid, bool deep, VerifyShape *shape, NodeVector *settled);
 
 /* the arguments of ferry._verify_scan() up to depth */
-extern char *shape_arguments(Oid relid, const VerifyShape *shape);
+extern char *shape_arguments(Oid relid, const VerifyShape *shape, const NodeVector *settled);
 
 #endif							/* FERRY_VERIFY_SHAPE_H */

@@ -8,6 +8,11 @@
  * dead rows for as long as it takes.  It costs one hash of the key and one of
  * the state per row.
  *
+ * Range tombstones (TRUNCATE) are items beside the rows, so that one that a side
+ * lacks shows like any other difference.  A row that stands here though a range
+ * that is in force here covers it is no state at all: it is not told to the other
+ * side but kept for who may bury it (undead.c).
+ *
  * Which keys lie in a leaf is known only to who hashes them, so that listing a
  * leaf means reading the table again.  That happens once per round of at most
  * VERIFY_MAX_ITEMS items, and only where something differs; the second
@@ -29,24 +34,20 @@
 #include "utils/snapmgr.h"
 
 #include "apply/merge_row.h"
+#include "node/holding.h"
 #include "node/horizon.h"
+#include "node/node.h"
 #include "state/codec.h"
+#include "state/range_tombstone.h"
 #include "verify/side.h"
 #include "verify/pace.h"
 
-typedef struct KeyEntry
-{
-	uint64		hash;			/* hash key */
-	uint32		len;
-	uint8	   *bytes;
-} KeyEntry;
-
-/* called for every item of a scan, in a context that is reset now and then */
-typedef void (*ItemCallback) (Side *h, VerifyDigest *d, const Digest *digest,
-							  const Datum *values, bool is_tombstone, void *arg);
+/* called for every item of a scan, in a context that is reset now and then; range is NULL for rows and tombstones */
+typedef void (*ItemCallback) (Side *h, VerifyDigest *d, const Digest *digest, const Version *range, void *arg);
 
 Side *
-side_create(MemoryContext parent, Oid relid, const VerifyShape *shape, int depth, bool paced)
+side_create(MemoryContext parent, Oid relid, const VerifyShape *shape, const NodeVector *settled,
+			int depth, bool paced)
 {
 	MemoryContext cxt = AllocSetContextCreate(parent, "ferry verify", ALLOCSET_DEFAULT_SIZES);
 	Side    *h = MemoryContextAllocZero(cxt, sizeof(Side));
@@ -55,6 +56,7 @@ side_create(MemoryContext parent, Oid relid, const VerifyShape *shape, int depth
 	h->cxt = cxt;
 	h->relid = relid;
 	h->paced = paced;
+	vector_copy(&h->settled, settled);
 	h->shape.key = shape->key;
 	h->shape.ncolumns = shape->ncolumns;
 	h->shape.columns = palloc(sizeof(char *) * Max(shape->ncolumns, 1));
@@ -79,6 +81,22 @@ side_free(Side *h)
 
 /* --- scanning --- */
 
+/* is a tombstone with this version one that either side may have removed by now? */
+static bool
+is_settled(const Side *h, Datum version)
+{
+	struct varlena *bytes = PG_DETOAST_DATUM_PACKED(version);
+	Dot			last = version_get_last((const uint8_t *) VARDATA_ANY(bytes));
+	Version		v;
+
+	if (vector_get(&h->settled, last.node) < last.hlc)
+		return false;
+	if (VARSIZE_ANY_EXHDR(bytes) == VERSION_SIMPLE_BYTES)
+		return true;
+	state_version_read(PointerGetDatum(bytes), &v);
+	return vector_covers(&h->settled, &v);
+}
+
 /* one leaf of the table, or its tombstones (tombid valid: then relid is the root) */
 static void
 scan_relation(Side *h, Oid relid, Oid tombid, Snapshot snapshot, ItemCallback callback, void *arg)
@@ -100,11 +118,13 @@ scan_relation(Side *h, Oid relid, Oid tombid, Snapshot snapshot, ItemCallback ca
 		Digest		digest;
 
 		slot_getallattrs(slot);
-		if (tombs)
+		if (tombs == NULL)
+			digest_row(d, slot->tts_values, slot->tts_isnull, &digest);
+		else if (!is_settled(h, slot->tts_values[table->nkeys]))
 			digest_tombstone(d, slot->tts_values, &digest);
 		else
-			digest_row(d, slot->tts_values, slot->tts_isnull, &digest);
-		callback(h, d, &digest, slot->tts_values, tombs != NULL, arg);
+			continue;
+		callback(h, d, &digest, NULL, arg);
 		h->rows++;
 		if (ItemPointerGetBlockNumber(&slot->tts_tid) != block)
 		{
@@ -120,6 +140,22 @@ scan_relation(Side *h, Oid relid, Oid tombid, Snapshot snapshot, ItemCallback ca
 	if (tombs)
 		table_close(tombs, NoLock);
 	table_close(rel, NoLock);
+}
+
+static void
+scan_ranges(Side *h, ItemCallback callback, void *arg)
+{
+	const RangeList *list = ranges_of(h->relid);
+
+	for (int i = 0; i < list->n; i++)
+	{
+		Digest		digest;
+
+		if (vector_covers(&h->settled, &list->ranges[i]))
+			continue;
+		digest_range(&h->shape.key, &list->ranges[i], &digest);
+		callback(h, NULL, &digest, &list->ranges[i], arg);
+	}
 }
 
 static void
@@ -141,11 +177,12 @@ scan_table(Side *h, ItemCallback callback, void *arg)
 			scan_relation(h, lfirst_oid(lc), InvalidOid, snapshot, callback, arg);
 	}
 	scan_relation(h, h->relid, tombid, snapshot, callback, arg);
+	scan_ranges(h, callback, arg);
 	UnregisterSnapshot(snapshot);
 }
 
 static void
-add_to_tree(Side *h, VerifyDigest *d, const Digest *digest, const Datum *values, bool is_tombstone, void *arg)
+add_to_tree(Side *h, VerifyDigest *d, const Digest *digest, const Version *range, void *arg)
 {
 	fp_tree_add(&h->tree, digest->key, &digest->item);
 }
@@ -169,7 +206,7 @@ typedef struct ListState
 } ListState;
 
 static void
-remember_key(Side *h, VerifyDigest *d, uint64 hash, const Datum *key_values)
+remember_key(Side *h, VerifyDigest *d, uint64 hash, const Version *range)
 {
 	bool		found;
 	KeyEntry   *e = hash_search(h->keys, &hash, HASH_ENTER, &found);
@@ -178,14 +215,21 @@ remember_key(Side *h, VerifyDigest *d, uint64 hash, const Datum *key_values)
 	if (found)
 		return;
 	wire_writer_init(&w, 64);
-	digest_key_write(d, key_values, &w);
+	e->is_range = range != NULL;
+	if (range)
+	{
+		wire_reserve(&w, version_encoded_bytes(range));
+		w.len = version_encode(range, w.data);
+	}
+	else
+		digest_key_write(d, digest_key_values(d), &w);
 	e->len = w.len;
 	e->bytes = MemoryContextAlloc(h->items_cxt, w.len);
 	memcpy(e->bytes, w.data, w.len);
 }
 
 static void
-add_item(Side *h, VerifyDigest *d, const Digest *digest, const Datum *values, bool is_tombstone, void *arg)
+add_item(Side *h, VerifyDigest *d, const Digest *digest, const Version *range, void *arg)
 {
 	ListState  *state = arg;
 	uint32		leaf = fp_leaf(h->tree.depth, digest->key);
@@ -204,7 +248,7 @@ add_item(Side *h, VerifyDigest *d, const Digest *digest, const Datum *values, bo
 	}
 	h->items[h->nitems].key = digest->key;
 	h->items[h->nitems++].state = digest->item.hi;
-	remember_key(h, d, digest->key, digest_key_values(d));
+	remember_key(h, d, digest->key, range);
 }
 
 void
@@ -214,6 +258,7 @@ side_list(Side *h, const uint32_t *leaves, size_t nleaves, size_t max)
 	ListState	state;
 
 	MemoryContextReset(h->items_cxt);
+	h->undead = NIL;
 	ctl.keysize = sizeof(uint64);
 	ctl.entrysize = sizeof(KeyEntry);
 	ctl.hcxt = h->items_cxt;
@@ -248,6 +293,38 @@ put_state(WireWriter *w, RelationEncoder *e, const RowState *s)
 	}
 }
 
+/* what we hold of a key; NULL: nothing, or a row that should not stand */
+static RowState *
+state_of(Side *h, ApplyTarget *t, KeyEntry *entry)
+{
+	Relation	rel = target_relation(t);
+	MemoryContext oldcontext;
+	WireReader	r;
+	RowState   *state;
+
+	wire_reader_init(&r, entry->bytes, entry->len);
+	state = merge_row_state(t, digest_key_read(target_table(t), rel, &r));
+	if (state == NULL || !state->alive || !ranges_cover(ranges_of(h->relid), &state->version))
+		return state;
+	oldcontext = MemoryContextSwitchTo(h->items_cxt);
+	h->undead = lappend(h->undead, entry);
+	MemoryContextSwitchTo(oldcontext);
+	return NULL;
+}
+
+/* ranges before rows: to merge one takes a lock on the table, which nobody should want who has written rows */
+static void
+put_ranges(Side *h, RelationEncoder *e, const uint64 *keys, size_t nkeys, WireWriter *frame)
+{
+	for (size_t i = 0; i < nkeys; i++)
+	{
+		KeyEntry   *entry = hash_search(h->keys, &keys[i], HASH_FIND, NULL);
+
+		if (entry && entry->is_range)
+			wire_put_range(frame, e->wire.id, entry->bytes, entry->len);
+	}
+}
+
 size_t
 side_states(Side *h, const uint64 *keys, size_t nkeys, WireWriter *frame)
 {
@@ -260,36 +337,32 @@ side_states(Side *h, const uint64 *keys, size_t nkeys, WireWriter *frame)
 	size_t		i = 0;
 	uint32		generation = 0;
 	bool		said = false;
+	NodeVector	held;
 
+	/* before the first is read: what one reads later includes it */
+	holding_promised(&held);
+	wire_put_holds(frame, node_id(), &held);
 	wire_put_relation(frame, &e->wire);
+	if (h->keys)
+		put_ranges(h, e, keys, nkeys, frame);
 	for (; i < nkeys && frame->len < VERIFY_STATES_BYTES; i++)
 	{
 		MemoryContext oldcontext = MemoryContextSwitchTo(row_cxt);
 		KeyEntry   *entry = h->keys ? hash_search(h->keys, &keys[i], HASH_FIND, NULL) : NULL;
-		WireReader	r;
-		RowState   *row = NULL;
-		RowState   *tomb = NULL;
+		RowState   *state;
 
 		CHECK_FOR_INTERRUPTS();
-		if (entry)
+		state = entry && !entry->is_range ? state_of(h, t, entry) : NULL;
+		if (state)
 		{
-			wire_reader_init(&r, entry->bytes, entry->len);
-			merge_row_held(t, digest_key_read(target_table(t), rel, &r), &row, &tomb);
-			if (row && tomb)
-				row = merge_states(target_table(t), rel, row, tomb);
-			else if (tomb)
-				row = tomb;
-			if (row)
+			/* the horizon stands before what is read under it */
+			if (state->version.pruned && (!said || horizon_generation() != generation))
 			{
-				/* the horizon stands before what is read under it */
-				if (row->version.pruned && (!said || horizon_generation() != generation))
-				{
-					generation = horizon_generation();
-					wire_put_horizon(frame, row->version.horizon);
-					said = true;
-				}
-				put_state(frame, e, row);
+				generation = horizon_generation();
+				wire_put_horizon(frame, state->version.horizon);
+				said = true;
 			}
+			put_state(frame, e, state);
 		}
 		MemoryContextSwitchTo(oldcontext);
 		MemoryContextReset(row_cxt);

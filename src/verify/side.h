@@ -23,11 +23,21 @@
 #define VERIFY_MAX_KEYS 1024	/* states asked for at once */
 #define VERIFY_STATES_BYTES (1024 * 1024)	/* a frame of states is closed when it is that long */
 
+/* a key as it was listed: how to find its state again */
+typedef struct KeyEntry
+{
+	uint64		hash;			/* hash key */
+	bool		is_range;		/* then bytes is the version of a range tombstone */
+	uint32		len;
+	uint8	   *bytes;
+} KeyEntry;
+
 typedef struct Side
 {
 	MemoryContext cxt;
 	Oid			relid;
 	VerifyShape shape;
+	NodeVector	settled;		/* tombstones at or below this are left out */
 	bool		paced;			/* sleep by ferry.verify_cost_limit */
 	FpTree		tree;
 	uint64		rows;			/* that the last scan saw */
@@ -36,11 +46,17 @@ typedef struct Side
 	MemoryContext items_cxt;
 	FpItem	   *items;
 	size_t		nitems;
-	HTAB	   *keys;			/* hash of key -> its bytes */
+	HTAB	   *keys;			/* of KeyEntry */
+	List	   *undead;			/* of KeyEntry: rows that side_states() met though a range here covers them */
 } Side;
 
-/* in a context of its own below parent; the table is looked up and locked by each of the calls below */
-extern Side *side_create(MemoryContext parent, Oid relid, const VerifyShape *shape, int depth, bool paced);
+/*
+ * In a context of its own below parent; the table is looked up and locked by each
+ * of the calls below.  settled is what both sides know that every member holds:
+ * who has removed a tombstone below it, and who has not yet, do not differ.
+ */
+extern Side *side_create(MemoryContext parent, Oid relid, const VerifyShape *shape, const NodeVector *settled,
+						 int depth, bool paced);
 extern void side_free(Side *h);
 
 /* read the table once: fills the tree */
@@ -53,8 +69,8 @@ extern void side_scan(Side *h);
 extern void side_list(Side *h, const uint32_t *leaves, size_t nleaves, size_t max);
 
 /*
- * The states, as of now, of keys that the last side_list() saw, as a frame;
- * others are left out.  Returns how many keys it came to before the frame was
+ * What this node holds, then the states, as of now, of keys that the last
+ * side_list() saw, as a frame; others are left out.  Returns how many keys it came to before the frame was
  * full, at least one.
  */
 extern size_t side_states(Side *h, const uint64 *keys, size_t nkeys, WireWriter *frame);

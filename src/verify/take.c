@@ -6,17 +6,11 @@
  * A comparison of two moving tables finds keys that differ; most of them only
  * because a write was on its way.  So for each such key the other side's state is
  * read first, then this side waits until all the writes in it have arrived here
- * too (node/holding.c), and then the state is merged: if that changes nothing,
- * all is well.  If it does, something is missing of which this node says that it
- * holds it: that is a divergence, and merging it was the repair.  There is
- * no other judge of what differs than merge itself, and no other way in.
+ * too (node/holding.c), and then judges it (judge.c).  What is missing is merged
+ * by a careful stream, as if it had come by itself: there is no other way in.
  *
  * A write that has not arrived, because a link is paused or slow, is no
  * divergence and is left to the stream and to the next run.
- *
- * States of the same version should have the same content.  Where they do not,
- * someone changed a value behind ferry's back, and merging cannot tell who is
- * right: see settle.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -39,61 +33,26 @@
 
 #include "compat.h"
 #include "apply/apply.h"
-#include "apply/conflict.h"
-#include "apply/merge_row.h"
 #include "apply/relation_map.h"
 #include "node/holding.h"
 #include "node/node.h"
-#include "state/range_tombstone.h"
+#include "verify/judge.h"
 #include "verify/take.h"
 
 #define POLL_MS 10
 
-typedef enum Verdict
-{
-	VERDICT_EQUAL,				/* or older than what we hold */
-	VERDICT_MISSING,
-	VERDICT_MISMATCH,
-	VERDICT_IN_FLIGHT,
-	VERDICT_WAITING				/* in quarantine already */
-} Verdict;
-
 typedef struct Reading
 {
-	Take	   *take;
+	JudgeBase	base;
 	RelationMap map;
 	ApplyStream *stream;
 	WireValue  *values;
-	NodeVector	here;			/* what had arrived here before we looked */
 	MemoryContext row_cxt;
-	const uint8_t *message;		/* the row at hand */
+	const uint8_t *message;		/* the row or range at hand */
 	size_t		message_bytes;
 } Reading;
 
-pg_noreturn static void
-refuse(const Take *t, const char *why)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_PROTOCOL_VIOLATION),
-			 errmsg("peer \"%s\" gave an invalid answer to a verification", t->peer),
-			 errdetail_internal("%s", why)));
-}
-
-/* --- judging --- */
-
-/* are all writes in remote that local (NULL: nothing) has not seen due here? */
-static bool
-is_due(const Reading *r, const Version *local, const Version *remote)
-{
-	for (int i = 0; i < remote->nvv; i++)
-	{
-		Dot			d = remote->vv[i];
-
-		if (!(local && version_covers(local, d)) && vector_get(&r->here, d.node) < d.hlc)
-			return false;
-	}
-	return true;
-}
+/* --- quarantine --- */
 
 static Datum
 bytea_of(const void *data, size_t n)
@@ -125,121 +84,21 @@ is_in_quarantine(const Reading *r)
 	return found;
 }
 
-/* nothing is held of the key: a state for the record of it */
-static RowState *
-nothing_of(const FerryTable *table, const RowState *remote)
-{
-	RowState   *none = state_create(table);
-
-	for (int k = 0; k < table->nkeys; k++)
-	{
-		int			i = table->key_attnos[k] - 1;
-
-		none->values[i] = remote->values[i];
-		none->kinds[i] = VALUE_HERE;
-	}
-	return none;
-}
+/* --- waiting --- */
 
 static void
-record_divergence(Take *t, Relation rel, const FerryTable *table, const RowState *local,
-				  const RowState *remote, MergeOutcome outcome)
+add_writes(const uint8_t *bytes, size_t len, NodeVector *writes)
 {
-	Conflict	conflict = {CONFLICT_DIVERGENCE};
+	Version		version;
+	const char *error;
 
-	conflict.winner = outcome == MERGE_TAKEN ? WINNER_REMOTE : WINNER_MERGED;
-	conflict.rule = local ? "later_write" : "missing_row";
-	conflict_record(table, rel, t->peer, local ? local : nothing_of(table, remote), remote, &conflict);
-}
-
-static void
-check_asked(const Take *t, uint64 key)
-{
-	size_t		low = 0;
-	size_t		high = t->nasked;
-
-	if (t->asked == NULL)
+	if (!version_decode(bytes, len, &version, &error))
 		return;
-	while (low < high)
+	for (int i = 0; i < version.nvv; i++)
 	{
-		size_t		mid = low + (high - low) / 2;
-
-		if (t->asked[mid] == key)
-			return;
-		if (t->asked[mid] < key)
-			low = mid + 1;
-		else
-			high = mid;
+		if (!node_clock_too_far(version.vv[i].hlc))
+			(void) vector_raise(writes, version.vv[i].node, version.vv[i].hlc);
 	}
-	refuse(t, "A row came that was not asked for.");
-}
-
-static Verdict
-judge(Reading *r, Relation rel, const FerryTable *table, const WireRow *row, bool *settled)
-{
-	Take	   *t = r->take;
-	ApplyTarget *target = target_open(rel, table);
-	VerifyDigest *digest;
-	Digest		theirs;
-	RowState   *remote;
-	RowState   *local;
-	RowState   *tomb;
-	MergePlan	plan;
-	Verdict		verdict = VERDICT_EQUAL;
-
-	table = target_table(target);
-	digest = digest_create(t->shape, table, rel, CurrentMemoryContext);
-	remote = relation_map_decode(&r->map, table, row);
-	remote->version.horizon = &apply_stream_progress(r->stream)->news->horizon;
-	remote->is_current = true;
-	digest_state(digest, remote, &theirs);
-	check_asked(t, theirs.key);
-	if (ranges_cover(ranges_of(t->relid), &remote->version))
-	{
-		target_close(target);	/* a TRUNCATE here that it has not met there */
-		return VERDICT_EQUAL;
-	}
-
-	merge_row_held(target, remote, &local, &tomb);
-	if (local && tomb)
-		local = merge_states(table, rel, local, tomb);
-	else if (tomb)
-		local = tomb;
-
-	/* a tombstone that has been removed here and stands there still */
-	if (local == NULL && merge_is_old_news(table, remote))
-	{
-		target_close(target);
-		return VERDICT_EQUAL;
-	}
-
-	memset(&plan, 0, sizeof(plan));
-	plan.outcome = MERGE_TAKEN;
-	if (local)
-		state_merge_plan(table, local, remote, &plan);
-	if (plan.outcome != MERGE_IGNORED)
-	{
-		verdict = is_due(r, local ? &local->version : NULL, &remote->version) ?
-			VERDICT_MISSING : VERDICT_IN_FLIGHT;
-		if (verdict == VERDICT_MISSING && is_in_quarantine(r))
-			verdict = VERDICT_WAITING;
-		if (verdict == VERDICT_MISSING && t->repair)
-			record_divergence(t, rel, table, local, remote, plan.outcome);
-	}
-	else if (version_compare(&local->version, &remote->version) == VERSION_EQUAL)
-	{
-		Digest		ours;
-
-		digest_state(digest, local, &ours);
-		if (ours.item.lo != theirs.item.lo || ours.item.hi != theirs.item.hi)
-		{
-			verdict = VERDICT_MISMATCH;
-			if (t->on_mismatch)
-				*settled = t->on_mismatch(t, rel, table, local, remote);
-		}
-	}
-	target_close(target);
-	return verdict;
 }
 
 /* the latest writes of each node in the rows of a frame; bytes are checked when they are taken */
@@ -256,21 +115,26 @@ writes_in_frame(const void *data, size_t len, NodeVector *writes)
 		uint8_t		type = wire_get_u8(&reader);
 		WireRelation rel;
 		WireRow		row;
-		Version		version;
-		const char *error;
+		WireRange	range;
+		NodeVector	v;
 
 		if (type == WIRE_RELATION)
 			wire_get_relation(&reader, &rel);
+		else if (type == WIRE_HOLDS)
+			(void) wire_get_holds(&reader, &v);
+		else if (type == WIRE_HORIZON)
+			wire_get_vector(&reader, &v);
 		else if (type == WIRE_ALIVE || type == WIRE_DEAD)
 		{
 			wire_get_row(&reader, &row, values, WIRE_MAX_COLUMNS);
-			if (reader.error || !version_decode(row.version, row.version_len, &version, &error))
-				break;
-			for (int i = 0; i < version.nvv; i++)
-			{
-				if (!node_clock_too_far(version.vv[i].hlc))
-					(void) vector_raise(writes, version.vv[i].node, version.vv[i].hlc);
-			}
+			if (reader.error == NULL)
+				add_writes(row.version, row.version_len, writes);
+		}
+		else if (type == WIRE_RANGE)
+		{
+			wire_get_range(&reader, &range);
+			if (reader.error == NULL)
+				add_writes(range.version, range.version_len, writes);
 		}
 		else
 			break;
@@ -303,34 +167,29 @@ wait_until_due(Take *t, const void *data, size_t len, NodeVector *here)
 
 /* --- one row --- */
 
-static void
+/* through the stream, as if it had come by itself; false if it went to quarantine */
+static bool
 merge_message(Reading *r)
 {
-	Take	   *t = r->take;
 	ApplyProgress *p = apply_stream_progress(r->stream);
 	uint64		quarantined = p->quarantined;
 
 	apply_stream_frame(r->stream, r->message, r->message_bytes);
-	if (p->quarantined == quarantined)
-		t->counts.repaired++;
+	return p->quarantined == quarantined;
 }
 
-static void
-take_row(Reading *r, Relation rel, const FerryTable *table, const WireRow *row)
+/* false if the row cannot even be read; raises what is not its fault */
+static bool
+try_judge(Reading *r, Relation rel, const WireRow *row, Judgement *j)
 {
-	Take	   *t = r->take;
-	MemoryContext oldcontext = MemoryContextSwitchTo(r->row_cxt);
 	ResourceOwner owner = CurrentResourceOwner;
-	volatile Verdict verdict = VERDICT_MISSING;
-	bool		settled = false;
 	volatile bool readable = false;
 
-	/* what cannot even be read goes to quarantine by the same door as in the stream */
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(r->row_cxt);
 	PG_TRY();
 	{
-		verdict = judge(r, rel, table, row, &settled);
+		judge_row(&r->base, &r->map, rel, row, j);
 		ReleaseCurrentSubTransaction();
 		readable = true;
 	}
@@ -348,19 +207,95 @@ take_row(Reading *r, Relation rel, const FerryTable *table, const WireRow *row)
 	PG_END_TRY();
 	MemoryContextSwitchTo(r->row_cxt);
 	CurrentResourceOwner = owner;
+	return readable;
+}
 
-	if (!readable && is_in_quarantine(r))
+static void
+repair(Reading *r, Relation rel, const Judgement *j)
+{
+	Take	   *t = r->base.take;
+	bool		merged = merge_message(r);
+
+	MemoryContextSwitchTo(r->row_cxt);
+	if (merged)
+		t->counts.repaired++;
+	if (j == NULL)
+		return;					/* it could not be read: quarantine has it all */
+	if (!merged)
+		judge_record(t, rel, j, WINNER_NONE, "quarantine");
+	else
+		judge_record(t, rel, j, j->outcome == MERGE_TAKEN ? WINNER_REMOTE : WINNER_MERGED,
+					 j->local ? "later_write" : "missing_row");
+}
+
+static void
+take_row(Reading *r, Relation rel, const WireRow *row)
+{
+	Take	   *t = r->base.take;
+	MemoryContext oldcontext = MemoryContextSwitchTo(r->row_cxt);
+	Judgement	j;
+	bool		readable = try_judge(r, rel, row, &j);
+	Verdict		verdict = readable ? j.verdict : VERDICT_MISSING;
+
+	/* what cannot be read goes to quarantine by the same door as in the stream */
+	if (verdict == VERDICT_MISSING && is_in_quarantine(r))
 		verdict = VERDICT_WAITING;
 	if (verdict == VERDICT_MISSING || verdict == VERDICT_WAITING)
 		t->counts.differing++;
 	if (verdict == VERDICT_MISSING && t->repair)
-		merge_message(r);
+		repair(r, rel, readable ? &j : NULL);
 	if (verdict == VERDICT_IN_FLIGHT)
 		t->counts.undecided++;
 	if (verdict == VERDICT_MISMATCH)
 		t->counts.mismatched++;
-	if (settled)
+	if (readable && j.settled)
 		t->counts.repaired++;
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextReset(r->row_cxt);
+}
+
+/* on record as a row without a key */
+static void
+repair_range(Reading *r, Relation rel, const Version *range)
+{
+	Take	   *t = r->base.take;
+	const FerryTable *table = table_lookup_required(t->relid);
+	Judgement	j = {VERDICT_MISSING};
+	bool		merged = merge_message(r);
+
+	MemoryContextSwitchTo(r->row_cxt);
+	if (merged)
+		t->counts.repaired++;
+	j.local = state_create(table);
+	j.remote = state_create(table);
+	j.remote->version = *range;
+	judge_record(t, rel, &j, merged ? WINNER_REMOTE : WINNER_NONE, merged ? "missing_truncate" : "quarantine");
+}
+
+/* a TRUNCATE that this node lacks: merging it kills what it covers here */
+static void
+take_range(Reading *r, Relation rel, const WireRange *wire)
+{
+	Take	   *t = r->base.take;
+	MemoryContext oldcontext = MemoryContextSwitchTo(r->row_cxt);
+	Version		range;
+	const char *error;
+
+	if (!version_decode(wire->version, wire->version_len, &range, &error) || range.ncols > 0)
+		take_refuse(t, "A range tombstone is malformed.");
+	switch (judge_range(&r->base, &range))
+	{
+		case VERDICT_MISSING:
+			t->counts.differing++;
+			if (t->repair)
+				repair_range(r, rel, &range);
+			break;
+		case VERDICT_IN_FLIGHT:
+			t->counts.undecided++;
+			break;
+		default:
+			break;
+	}
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextReset(r->row_cxt);
 }
@@ -370,10 +305,10 @@ take_row(Reading *r, Relation rel, const FerryTable *table, const WireRow *row)
 static void
 read_relation(Reading *r, WireReader *reader, const uint8_t *message)
 {
-	Take	   *t = r->take;
+	Take	   *t = r->base.take;
 
 	if (r->map.raw)
-		refuse(t, "A second relation was described.");
+		take_refuse(t, "A second relation was described.");
 	wire_get_relation(reader, &r->map.wire);
 	if (reader->error)
 		return;
@@ -383,14 +318,14 @@ read_relation(Reading *r, WireReader *reader, const uint8_t *message)
 	memcpy(r->map.raw, message, r->map.raw_bytes);
 	relation_map_resolve(&r->map);
 	if (r->map.relid != t->relid)
-		refuse(t, "Another table was described than was asked for.");
+		take_refuse(t, "Another table was described than was asked for.");
 	apply_stream_frame(r->stream, r->map.raw, r->map.raw_bytes);
 }
 
 static void
 read_messages(Reading *r, const void *data, size_t len)
 {
-	Take	   *t = r->take;
+	Take	   *t = r->base.take;
 	WireReader	reader;
 	Relation	rel = table_open(t->relid, RowExclusiveLock);
 	size_t		rows = 0;
@@ -401,38 +336,54 @@ read_messages(Reading *r, const void *data, size_t len)
 		const uint8_t *message = reader.p;
 		uint8_t		type = wire_get_u8(&reader);
 		WireRow		row;
+		WireRange	range;
+		NodeVector	v;
 
 		CHECK_FOR_INTERRUPTS();
 		if (type == WIRE_RELATION)
 			read_relation(r, &reader, message);
+		else if (type == WIRE_HOLDS)
+		{
+			NodeId		node = wire_get_holds(&reader, &v);
+
+			/* what is read afterwards includes it */
+			if (reader.error == NULL && node != t->peer_id)
+				take_refuse(t, "It spoke of what another node holds.");
+			if (reader.error == NULL && r->map.raw == NULL)
+				vector_copy(&r->base.there, &v);
+		}
 		else if (type == WIRE_HORIZON)
 		{
-			NodeVector	horizon;
-
-			wire_get_vector(&reader, &horizon);
+			wire_get_vector(&reader, &v);
 			if (reader.error == NULL)
 				apply_stream_frame(r->stream, message, reader.p - message);
 		}
-		else if (type == WIRE_ALIVE || type == WIRE_DEAD)
+		else if (type == WIRE_ALIVE || type == WIRE_DEAD || type == WIRE_RANGE)
 		{
-			wire_get_row(&reader, &row, r->values, WIRE_MAX_COLUMNS);
+			if (type == WIRE_RANGE)
+				wire_get_range(&reader, &range);
+			else
+				wire_get_row(&reader, &row, r->values, WIRE_MAX_COLUMNS);
 			if (reader.error)
 				break;
 			row.alive = type == WIRE_ALIVE;
-			if (r->map.raw == NULL || row.relation != r->map.id)
-				refuse(t, "A row came of a relation that was not described.");
+			if (r->map.raw == NULL || (type == WIRE_RANGE ? range.relation : row.relation) != r->map.id)
+				take_refuse(t, "A row came of a relation that was not described.");
 			if (t->asked && ++rows > t->nasked)
-				refuse(t, "More rows came than were asked for.");
+				take_refuse(t, "More rows came than were asked for.");
 			relation_map_resolve(&r->map);
 			r->message = message;
 			r->message_bytes = reader.p - message;
-			take_row(r, rel, table_lookup_required(t->relid), &row);
+			if (type == WIRE_RANGE)
+				take_range(r, rel, &range);
+			else
+				take_row(r, rel, &row);
 		}
 		else
-			refuse(t, "A message came that has no place there.");
+			take_refuse(t, "A message came that has no place there.");
 	}
 	if (reader.error)
-		refuse(t, reader.error);
+		take_refuse(t, reader.error);
 	table_close(rel, NoLock);
 }
 
@@ -446,12 +397,13 @@ take_frame(Take *t, const void *data, size_t len)
 
 	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	r.take = t;
-	wait_until_due(t, data, len, &r.here);
+	r.base.take = t;
+	wait_until_due(t, data, len, &r.base.here);
 	r.row_cxt = AllocSetContextCreate(cxt, "ferry take row", ALLOCSET_DEFAULT_SIZES);
 	r.values = palloc(sizeof(WireValue) * WIRE_MAX_COLUMNS);
 	r.stream = apply_stream_create(t->peer, t->peer_id, true);
-	apply_stream_expect_current(r.stream);
+	apply_stream_expect_current(r.stream, &r.base.there);
+	r.base.horizon = &apply_stream_progress(r.stream)->news->horizon;
 	read_messages(&r, data, len);
 	(void) apply_stream_commit(r.stream);
 	relation_map_reset(&r.map);

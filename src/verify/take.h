@@ -12,6 +12,9 @@
 
 #define TAKE_PATIENCE_MS 2000
 
+/* a repair gives way to whoever holds a row for longer than that */
+#define VERIFY_LOCK_TIMEOUT "5s"
+
 typedef struct TakeCounts
 {
 	int64		differing;		/* states that this node should hold and does not */

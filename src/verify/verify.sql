@@ -19,6 +19,7 @@ CREATE TABLE ferry.verified (
 	error			text,
 	proven_equal_at	timestamptz,
 	proven_deep_at	timestamptz,
+	orphans			bigint,
 	divergences		bigint NOT NULL,
 	PRIMARY KEY (peer, relid)
 );
@@ -32,7 +33,7 @@ COMMENT ON FUNCTION ferry._verify_due() IS 'internal: when the next verification
 CREATE VIEW ferry.verification AS
 	SELECT p.name AS peer, r.relid AS relation, v.started_at AS last_run, v.deep, v.rows_compared, v.ranges, v.bytes,
 		   v.differing, v.repaired, v.mismatched, v.undecided, v.finished_at - v.started_at AS duration, v.error,
-		   v.proven_equal_at, v.proven_deep_at, coalesce(v.divergences, 0) AS divergences,
+		   v.proven_equal_at, v.proven_deep_at, coalesce(v.divergences, 0) AS divergences, v.orphans,
 		   ferry._verify_due() AS next_run
 	FROM ferry.peer p
 		CROSS JOIN ferry.registered_table r
@@ -45,9 +46,10 @@ COMMENT ON COLUMN ferry.verification.bytes IS 'bytes exchanged with the peer';
 COMMENT ON COLUMN ferry.verification.differing IS 'rows that one side should have held and did not, or held with another content';
 COMMENT ON COLUMN ferry.verification.repaired IS 'of those, mended on either side';
 COMMENT ON COLUMN ferry.verification.mismatched IS 'of those, the same version with another content: a value was changed behind ferry''s back';
-COMMENT ON COLUMN ferry.verification.undecided IS 'rows that could not be judged because one side is behind the other; they are left to the next run';
+COMMENT ON COLUMN ferry.verification.undecided IS 'rows that could not be judged because one side is behind the other, or the table''s first copy is not done; they are left to the next run';
 COMMENT ON COLUMN ferry.verification.proven_equal_at IS 'both sides held the same states then, but for writes that were on their way';
 COMMENT ON COLUMN ferry.verification.proven_deep_at IS 'the same with every value compared';
+COMMENT ON COLUMN ferry.verification.orphans IS 'foreign keys that refer to rows that are not here, as counted by the last run on demand or of all values';
 COMMENT ON COLUMN ferry.verification.divergences IS 'differing rows found in all runs together';
 
 CREATE FUNCTION ferry._verify_run(run bigint, rel oid, peer_id bigint, repair boolean, deep boolean) RETURNS void
@@ -110,6 +112,7 @@ BEGIN
 	IF other IS NULL THEN
 		SELECT c.peer INTO other FROM ferry.conflict c
 		WHERE c.relid = rel AND c.key = $2 AND c.kind = 'divergence' AND c.winner = 'none'
+			AND c.rule = 'same_version'
 		ORDER BY c.id DESC LIMIT 1;
 		IF NOT FOUND THEN
 			RAISE EXCEPTION 'no undecided divergence of this row is on record' USING ERRCODE = 'no_data_found',
@@ -122,7 +125,7 @@ BEGIN
 	END IF;
 	PERFORM ferry._heal(rel, $2, choice = 'local', dsn);
 	UPDATE ferry.conflict c SET winner = choice, rule = 'ferry.heal'
-		WHERE c.relid = rel AND c.key = $2 AND c.kind = 'divergence' AND c.winner = 'none';
+		WHERE c.relid = rel AND c.key = $2 AND c.kind = 'divergence' AND c.winner = 'none' AND c.rule = 'same_version';
 END $$;
 COMMENT ON FUNCTION ferry.heal(regclass, jsonb, text, name) IS 'where two nodes hold different values under one version: make the local or the remote row a new write, which then goes everywhere';
 REVOKE ALL ON FUNCTION ferry.heal(regclass, jsonb, text, name) FROM PUBLIC;
@@ -135,12 +138,13 @@ CREATE FUNCTION ferry._verify_common(schema text, name text, columns text[], typ
 COMMENT ON FUNCTION ferry._verify_common(text, text, text[], text[]) IS 'internal: which of these columns are here too';
 REVOKE ALL ON FUNCTION ferry._verify_common(text, text, text[], text[]) FROM PUBLIC;
 
-CREATE FUNCTION ferry._verify_scan(schema text, name text, key bytea, columns text[], with_value boolean[], depth int, paced boolean)
+CREATE FUNCTION ferry._verify_scan(schema text, name text, key bytea, columns text[], with_value boolean[],
+									 settled bytea, depth int, paced boolean)
 	RETURNS bytea
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_verify_scan';
-COMMENT ON FUNCTION ferry._verify_scan(text, text, bytea, text[], boolean[], int, boolean) IS 'internal: read a table into a tree of fingerprints; the root';
-REVOKE ALL ON FUNCTION ferry._verify_scan(text, text, bytea, text[], boolean[], int, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION ferry._verify_scan(text, text, bytea, text[], boolean[], bytea, int, boolean) IS 'internal: read a table into a tree of fingerprints; the root';
+REVOKE ALL ON FUNCTION ferry._verify_scan(text, text, bytea, text[], boolean[], bytea, int, boolean) FROM PUBLIC;
 
 CREATE FUNCTION ferry._verify_children(level int, nodes bytea) RETURNS bytea
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE

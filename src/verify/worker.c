@@ -47,9 +47,6 @@
 #define SUBJECT_REPAIR " repair"
 #define SUBJECT_DEEP " deep"
 
-/* a repair gives way to whoever holds a row for longer than that */
-#define LOCK_TIMEOUT "5s"
-
 typedef struct Order
 {
 	uint32		run;			/* 0: by schedule */
@@ -87,6 +84,12 @@ typedef struct PeerToVerify
 	NodeId		id;
 	char	   *dsn;
 } PeerToVerify;
+
+typedef struct TableToVerify
+{
+	Oid			relid;
+	int64		orphans;		/* -1: not counted */
+} TableToVerify;
 
 static void
 begin(void)
@@ -138,9 +141,11 @@ read_work(const Order *order, List **peers, List **tables, MemoryContext cxt)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext oldcontext = MemoryContextSwitchTo(cxt);
+		TableToVerify *t = palloc(sizeof(TableToVerify));
 
-		*tables = lappend_oid(*tables, DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-																	  SPI_tuptable->tupdesc, 1, &isnull)));
+		t->relid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		t->orphans = -1;
+		*tables = lappend(*tables, t);
 		MemoryContextSwitchTo(oldcontext);
 	}
 	commit(cxt);
@@ -148,14 +153,14 @@ read_work(const Order *order, List **peers, List **tables, MemoryContext cxt)
 
 /* --- what came of it --- */
 
-#define RESULT_NATTS 16
+#define RESULT_NATTS 17
 
 static void
-record_result(const Order *order, const PeerToVerify *peer, const Comparison *c,
+record_result(const Order *order, const PeerToVerify *peer, const TableToVerify *table, const Comparison *c,
 			  TimestampTz started, uint64 bytes, const char *error, MemoryContext cxt)
 {
 	static const Oid types[RESULT_NATTS] = {NAMEOID, OIDOID, INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+		INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID};
 	Datum		args[RESULT_NATTS];
 	char		nulls[RESULT_NATTS + 1];
 	bool		clean = error == NULL && comparison_is_clean(c);
@@ -188,10 +193,12 @@ record_result(const Order *order, const PeerToVerify *peer, const Comparison *c,
 	nulls[i++] = clean ? ' ' : 'n';
 	args[i] = TimestampTzGetDatum(c->scanned_at);
 	nulls[i++] = clean && order->deep ? ' ' : 'n';
+	args[i] = Int64GetDatum(table->orphans);
+	nulls[i++] = table->orphans >= 0 ? ' ' : 'n';
 	SPI_execute_with_args("INSERT INTO ferry.verified AS v (peer, relid, run, deep, started_at, finished_at, rows_compared, "
 						  "ranges, bytes, differing, repaired, mismatched, undecided, error, proven_equal_at, "
-						  "proven_deep_at, divergences) "
-						  "SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $10 "
+						  "proven_deep_at, orphans, divergences) "
+						  "SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $10 "
 						  "WHERE EXISTS (SELECT FROM ferry.registered_table r WHERE r.relid = $2) "
 						  "ON CONFLICT (peer, relid) DO UPDATE SET run = excluded.run, deep = excluded.deep, "
 						  "started_at = excluded.started_at, finished_at = excluded.finished_at, "
@@ -200,6 +207,7 @@ record_result(const Order *order, const PeerToVerify *peer, const Comparison *c,
 						  "mismatched = excluded.mismatched, undecided = excluded.undecided, error = excluded.error, "
 						  "proven_equal_at = coalesce(excluded.proven_equal_at, v.proven_equal_at), "
 						  "proven_deep_at = coalesce(excluded.proven_deep_at, v.proven_deep_at), "
+						  "orphans = coalesce(excluded.orphans, v.orphans), "
 						  "divergences = v.divergences + excluded.differing",
 						  RESULT_NATTS, (Oid *) types, args, nulls, false, 0);
 	commit(cxt);
@@ -284,24 +292,25 @@ show_progress(const PeerToVerify *peer, Oid relid, const Order *order)
 	snprintf(text, sizeof(text), "verifying table \"%s\" with peer \"%s\"%s", name ? name : "?", peer->name,
 			 order->deep ? ", values too" : "");
 	CommitTransactionCommand();
-	pgstat_report_activity(STATE_RUNNING, text);
+	pace_announce(text);
 }
 
 static void
-verify_table(const Order *order, const PeerToVerify *peer, Remote *r, Oid relid, const char *broken, MemoryContext cxt)
+verify_table(const Order *order, const PeerToVerify *peer, Remote *r, const TableToVerify *table,
+			 const char *broken, MemoryContext cxt)
 {
 	Comparison	c = {0};
 	TimestampTz started = GetCurrentTimestamp();
 	uint64		bytes = r->bytes;
 	const char *volatile error = broken;
 
-	c.relid = relid;
+	c.relid = table->relid;
 	c.deep = order->deep;
 	c.repair = order->repair;
 	c.paced = order->run == 0;
 	if (error == NULL)
 	{
-		show_progress(peer, relid, order);
+		show_progress(peer, table->relid, order);
 		MemoryContextSwitchTo(cxt);
 		PG_TRY();
 		{
@@ -317,7 +326,7 @@ verify_table(const Order *order, const PeerToVerify *peer, Remote *r, Oid relid,
 	}
 	if (error == NULL && !c.compared)
 		return;
-	record_result(order, peer, &c, started, r->bytes - bytes, error, cxt);
+	record_result(order, peer, table, &c, started, r->bytes - bytes, error, cxt);
 	complain(peer, &c);
 }
 
@@ -335,12 +344,57 @@ verify_peer(const Order *order, const PeerToVerify *peer, const List *tables, Me
 		MemoryContextSwitchTo(cxt);
 		if (r.conn == NULL)
 			error = open_peer(&r, peer, cxt);
-		verify_table(order, peer, &r, lfirst_oid(lc), error, cxt);
+		verify_table(order, peer, &r, lfirst(lc), error, cxt);
 		MemoryContextSwitchTo(parent);
 		MemoryContextDelete(cxt);
 	}
 	remote_close(&r);
 	settle_end();
+}
+
+/* --- orphans --- */
+
+static int64
+read_count(Oid relid, MemoryContext cxt)
+{
+	Oid			types[1] = {REGCLASSOID};
+	Datum		args[1] = {ObjectIdGetDatum(relid)};
+	bool		isnull;
+	int64		n;
+
+	begin();
+	SPI_execute_with_args("SELECT count(*) FROM ferry.orphans($1)", 1, types, args, NULL, true, 1);
+	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	commit(cxt);
+	return n;
+}
+
+/* rows whose parents are not here: a join of whole tables, so not in the frequent runs */
+static void
+count_orphans(TableToVerify *table, MemoryContext cxt)
+{
+	char	   *name;
+
+	PG_TRY();
+	{
+		table->orphans = read_count(table->relid, cxt);
+	}
+	PG_CATCH();
+	{
+		(void) take_error(cxt);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	if (table->orphans <= 0)
+		return;
+	StartTransactionCommand();
+	name = get_rel_name(table->relid);
+	ereport(WARNING,
+			(errmsg("%lld foreign keys of table \"%s\" refer to rows that do not exist",
+					(long long) table->orphans, name ? name : "?"),
+			 errhint("See ferry.orphans().")));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
 }
 
 void
@@ -358,13 +412,18 @@ ferry_verify_main(Datum arg)
 	read_order(MyBgworkerEntry->bgw_extra, &order);
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	background_pin_settings();
-	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", VERIFY_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	pgstat_report_appname("ferry verifier");
 	pace_lower_priority();
 
 	cxt = AllocSetContextCreate(TopMemoryContext, "ferry verifier", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(cxt);
 	read_work(&order, &peers, &tables, cxt);
+	foreach(lc, tables)
+	{
+		if (order.run != 0 || order.deep)
+			count_orphans(lfirst(lc), cxt);
+	}
 	foreach(lc, peers)
 		verify_peer(&order, lfirst(lc), tables, cxt);
 	proc_exit(0);

@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use FerryNodes;
 
-my @node = map { ferry_cluster($_, "ferry.verify_interval = 0\nferry.verify_deep_interval = 0\n") } qw(a b c);
+my @node = map { ferry_cluster($_, "ferry.verify_interval = 0\nferry.verify_deep_interval = 0\nferry.housekeeping_ms = 200\n") } qw(a b c);
 my ($a, $b, $c) = @node;
 my @name = qw(a b c);
 my $tables = q{
@@ -34,6 +34,8 @@ for my $i (0 .. 2)
 	ferry_link($node[$i], $node[$_], $name[$_]) for grep { $_ != $i } 0 .. 2;
 }
 $_->poll_query_until('postgres', "SELECT count(*) = 2 AND bool_and(state = 'streaming') FROM ferry.lag") for @node;
+# a table that is new here may still be on its way
+$_->poll_query_until('postgres', 'SELECT NOT bool_or(is_new) FROM ferry.registered_table') for @node;
 $a->safe_psql('postgres', q{
 	INSERT INTO t SELECT i, i, 'b' || i, i * 1.5 FROM generate_series(1, 5000) i;
 	INSERT INTO r SELECT i * 1.00, 'k' || i, i FROM generate_series(1, 300) i;
