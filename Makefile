@@ -21,6 +21,7 @@ SQL_PARTS = \
 	src/link/peer.sql \
 	src/link/mesh.sql \
 	src/link/succession.sql \
+	src/link/rights.sql \
 	src/delta/delta.sql \
 	src/bundle/bundle.sql \
 	src/group/join.sql \

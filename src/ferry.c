@@ -42,6 +42,7 @@ int			ferry_max_slot_wal_mb = 10240;
 int			ferry_retry_initial_ms = 100;
 int			ferry_retry_max_ms = 1500;
 int			ferry_batch_ms = 100;
+int			ferry_copy_workers = 2;
 int			ferry_housekeeping_ms = 5000;
 bool		ferry_prune = false;
 int			ferry_compression = COMPRESSION_OFF;
@@ -117,6 +118,12 @@ define_settings(void)
 							100, 0, 60000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
+	DefineCustomIntVariable("ferry.copy_workers",
+							"Most tables that are copied from a peer at a time.",
+							"Each takes a background worker and a connection to the peer, beside the link's own.",
+							&ferry_copy_workers,
+							2, 1, LINK_MAX_COPIERS,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("ferry.compression",
 							 "How peers compress what they send to this node.",
 							 "Worth its processor time where the network is slow or costly.",

@@ -38,22 +38,6 @@ typedef struct ChangedTable
 	Datum		state;			/* jsonb */
 } ChangedTable;
 
-/* every table under ferry must be readable: a state that is left out in silence is lost */
-static void
-check_access(DeltaScan *d)
-{
-	List	   *tables = delta_scan_tables(d);
-	ListCell   *lc;
-
-	foreach(lc, tables)
-	{
-		Relation	rel = table_open(lfirst_oid(lc), NoLock);
-
-		apply_check_access(rel, ACL_SELECT);
-		table_close(rel, NoLock);
-	}
-}
-
 static List *
 ranges_since(DeltaScan *d)
 {
@@ -135,7 +119,7 @@ ferry_changes(PG_FUNCTION_ARGS)
 		c = palloc0(sizeof(Changes));
 		c->scan = delta_scan_begin(PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)));
 		delta_scan_add_all(c->scan);
-		check_access(c->scan);
+		delta_scan_check_access(c->scan);
 		c->ranges = ranges_since(c->scan);
 		call->user_fctx = c;
 		MemoryContextSwitchTo(oldcontext);

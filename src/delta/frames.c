@@ -7,6 +7,7 @@
  * A frame holds relation messages and rows until it is DELTA_FRAME_BYTES long.
  * It describes every relation of which it has rows, so that it can be merged
  * without those before it (a bundle that is taken up again).
+ * Then come the states that wait in quarantine here (waiting.c), one a frame.
  * The last frame says what the receiver holds when it has merged all of them, as
  * far as these tables go.  Merging is idempotent, so that nothing needs to be
  * agreed upon with the live stream: what both bring is merged twice.
@@ -22,10 +23,12 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "delta/delta.h"
 #include "delta/scan.h"
+#include "delta/waiting.h"
 #include "node/node.h"
 #include "state/codec.h"
 #include "state/range_tombstone.h"
@@ -37,6 +40,9 @@ typedef struct DeltaFrames
 	MemoryContext rel_cxt;		/* of the encoder */
 	WireWriter	frame;
 	bool		tables_told;	/* their strategies, and what TRUNCATE left of them */
+	bool		some_tables;	/* not all */
+	List	   *names;			/* (char *) of the tables, qualified */
+	WaitingScan *waiting;		/* once the tables have been read */
 	bool		ended;
 } DeltaFrames;
 
@@ -69,6 +75,7 @@ put_row(DeltaFrames *f)
 static void
 put_tables(DeltaFrames *f)
 {
+	MemoryContext oldcontext = MemoryContextSwitchTo(GetMemoryChunkContext(f));
 	ListCell   *lc;
 
 	foreach(lc, delta_scan_tables(f->scan))
@@ -78,6 +85,8 @@ put_tables(DeltaFrames *f)
 		RelationEncoder *encoder;
 		Relation	rel;
 
+		f->names = lappend(f->names, quote_qualified_identifier(get_namespace_name(get_rel_namespace(lfirst_oid(lc))),
+																get_rel_name(lfirst_oid(lc))));
 		if (table == NULL || (table->nstrategies == 0 && list->n == 0))
 			continue;
 		rel = table_open(table->relid, AccessShareLock);
@@ -93,7 +102,27 @@ put_tables(DeltaFrames *f)
 		table_close(rel, NoLock);
 	}
 	MemoryContextReset(f->rel_cxt);
+	MemoryContextSwitchTo(oldcontext);
 	f->tables_told = true;
+}
+
+/* a state that waits in quarantine, as the frame; false if there is none any more */
+static bool
+put_waiting(DeltaFrames *f)
+{
+	bytea	   *frame;
+
+	if (f->waiting == NULL)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(GetMemoryChunkContext(f));
+
+		f->waiting = waiting_begin(f->scan, !f->some_tables, f->names);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	frame = waiting_next(f->waiting);
+	if (frame)
+		wire_put_bytes(&f->frame, VARDATA(frame), VARSIZE(frame) - VARHDRSZ);
+	return frame != NULL;
 }
 
 /* fill a frame; false if there is none any more */
@@ -122,17 +151,29 @@ fill_frame(DeltaFrames *f)
 			put_row(f);
 			continue;
 		}
+		if (f->frame.len > 0 && f->waiting == NULL)
+			break;
+		if (put_waiting(f))
+			break;
 		wire_put_holds(&f->frame, node_id(), &f->scan->holds);
 		f->ended = true;
 	}
 	return f->frame.len > 0;
 }
 
+static void
+end_scans(DeltaFrames *f)
+{
+	if (f->waiting)
+		waiting_end(f->waiting);
+	delta_scan_end(f->scan);
+}
+
 /* the caller may stop early (LIMIT, cursor): let go of what is open */
 static void
 end_early(Datum arg)
 {
-	delta_scan_end(((DeltaFrames *) DatumGetPointer(arg))->scan);
+	end_scans((DeltaFrames *) DatumGetPointer(arg));
 }
 
 PG_FUNCTION_INFO_V1(ferry_delta_frames);
@@ -162,7 +203,11 @@ ferry_delta_frames(PG_FUNCTION_ARGS)
 		if (PG_ARGISNULL(0))
 			delta_scan_add_all(f->scan);
 		else
+		{
+			f->some_tables = true;
 			delta_scan_add_named(f->scan, PG_GETARG_ARRAYTYPE_P(0));
+		}
+		delta_scan_check_access(f->scan);
 		call->user_fctx = f;
 		MemoryContextSwitchTo(oldcontext);
 		RegisterExprContextCallback(econtext, end_early, PointerGetDatum(f));
@@ -178,6 +223,6 @@ ferry_delta_frames(PG_FUNCTION_ARGS)
 		SRF_RETURN_NEXT(call, PointerGetDatum(frame));
 	}
 	UnregisterExprContextCallback(econtext, end_early, PointerGetDatum(f));
-	delta_scan_end(f->scan);
+	end_scans(f);
 	SRF_RETURN_DONE(call);
 }

@@ -32,6 +32,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "apply/apply.h"
 #include "delta/scan.h"
 #include "node/holding.h"
 #include "node/horizon.h"
@@ -156,6 +157,20 @@ delta_scan_tables(DeltaScan *d)
 			tables = lappend_oid(tables, s->owner);
 	}
 	return tables;
+}
+
+void
+delta_scan_check_access(DeltaScan *d)
+{
+	ListCell   *lc;
+
+	foreach(lc, delta_scan_tables(d))
+	{
+		Relation	rel = table_open(lfirst_oid(lc), NoLock);
+
+		apply_check_access(rel, ACL_SELECT);
+		table_close(rel, NoLock);
+	}
 }
 
 /* --- reading --- */

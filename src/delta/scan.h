@@ -47,6 +47,9 @@ extern void delta_scan_add(DeltaScan *d, Oid relid);
 /* the tables to be read, of which the first state has not been asked for yet: list of OIDs */
 extern List *delta_scan_tables(DeltaScan *d);
 
+/* raise unless the user may read all of them: a state that is left out in silence is lost */
+extern void delta_scan_check_access(DeltaScan *d);
+
 /* the next state, in d->slot; false at the end */
 extern bool delta_scan_next(DeltaScan *d);
 

@@ -8,7 +8,7 @@ REVOKE ALL ON FUNCTION ferry._dump_schema(text) FROM PUBLIC;
 
 /* what a node that joins must know */
 CREATE FUNCTION ferry._group() RETURNS jsonb
-	LANGUAGE sql STABLE PARALLEL UNSAFE
+	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 	SELECT jsonb_build_object(
@@ -152,21 +152,29 @@ END $$;
 COMMENT ON FUNCTION ferry.join(text) IS 'join the group of the node that this dsn leads to: its tables, its data, links with all its members; see ferry.progress';
 REVOKE ALL ON FUNCTION ferry.join(text) FROM PUBLIC;
 
-CREATE FUNCTION ferry.drop_node(name name) RETURNS void
-	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+CREATE FUNCTION ferry.drop_node(name name, node_id bigint DEFAULT NULL) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
 	m	ferry.member;
+	ids	bigint[];
 BEGIN
 	PERFORM ferry._require_node();
-	SELECT * INTO m FROM ferry.member o WHERE o.name = drop_node.name AND NOT o.is_dropped;
+	ids := ARRAY(SELECT o.node_id FROM ferry.member o
+				 WHERE o.name = drop_node.name AND NOT o.is_dropped AND o.node_id = coalesce(drop_node.node_id, o.node_id) ORDER BY 1);
+	IF cardinality(ids) > 1 THEN
+		RAISE EXCEPTION 'there are % nodes "%"', cardinality(ids), name USING ERRCODE = 'ambiguous_alias',
+			DETAIL = format('Their node ids are %s.', array_to_string(ids, ', ')),
+			HINT = 'Each went on as the node while it could not reach the other. Say which one is to leave: ferry.drop_node(name, node_id).';
+	END IF;
+	SELECT * INTO m FROM ferry.member o WHERE o.node_id = ids[1];
 	IF NOT FOUND THEN
-		IF EXISTS (SELECT FROM ferry.member o WHERE o.name = drop_node.name) THEN
+		IF EXISTS (SELECT FROM ferry.member o WHERE o.name = drop_node.name AND o.node_id = coalesce(drop_node.node_id, o.node_id)) THEN
 			RAISE EXCEPTION 'node "%" has been dropped already', name USING ERRCODE = 'undefined_object';
 		END IF;
-		RAISE EXCEPTION 'node "%" does not exist', name USING ERRCODE = 'undefined_object',
+		RAISE EXCEPTION 'node "%" does not exist', concat_ws(' ', name, node_id) USING ERRCODE = 'undefined_object',
 			HINT = 'The view ferry.nodes has those that are known here.';
 	END IF;
 	IF m.node_id = (SELECT n.node_id FROM ferry.local_node n) THEN
@@ -174,7 +182,8 @@ BEGIN
 			HINT = 'Call ferry.drop_node at another member of the group.';
 	END IF;
 	m.is_dropped := true;
+	m.has_left := true;
 	PERFORM ferry._merge_members(jsonb_build_array(to_jsonb(m)));
 END $$;
-COMMENT ON FUNCTION ferry.drop_node(name) IS 'a node leaves the group for good, on all members: links and slots go, it is not waited for, and what any of them has of its writes reaches all';
-REVOKE ALL ON FUNCTION ferry.drop_node(name) FROM PUBLIC;
+COMMENT ON FUNCTION ferry.drop_node(name, bigint) IS 'a node leaves the group for good, on all members: links and slots go, it is not waited for, and what any of them has of its writes reaches all';
+REVOKE ALL ON FUNCTION ferry.drop_node(name, bigint) FROM PUBLIC;

@@ -28,8 +28,8 @@
 #define SESSION_OPTIONS \
 	"-c search_path= -c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC " \
 	"-c extra_float_digits=3 -c bytea_output=hex -c statement_timeout=0 -c lock_timeout=0 " \
-	"-c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off " \
-	"-c default_transaction_isolation=read\\ committed -c session_replication_role=origin " \
+	"-c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c default_transaction_read_only=off " \
+	"-c default_transaction_isolation=read\\ committed " \
 	"-c synchronous_commit=local"
 
 /* libpq's message as one line */
@@ -76,13 +76,17 @@ connection_wait(PGconn *conn, long timeout_ms)
 static PGconn *
 open_connection(const char *dsn, const char *replication)
 {
-	const char *keys[8];
-	const char *values[8];
+	const char *keys[12];
+	const char *values[12];
 	int			n = 0;
 	PGconn	   *conn;
 	TimestampTz limit = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CONNECT_TIMEOUT_S * 1000);
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 
+	/* a network that swallows everything is noticed; what the dsn says of it goes */
+	keys[n] = "keepalives_idle", values[n++] = "30";
+	keys[n] = "keepalives_interval", values[n++] = "10";
+	keys[n] = "keepalives_count", values[n++] = "3";
 	keys[n] = "dbname", values[n++] = dsn;
 	keys[n] = "replication", values[n++] = replication;
 	keys[n] = "application_name", values[n++] = node_name();
@@ -156,6 +160,19 @@ raise_remote(PGconn *conn, PGresult *res)
 			 hint ? errhint("%s", hint) : 0));
 }
 
+/* the next result, waited for by the latch; NULL at the end */
+static PGresult *
+next_result(PGconn *conn)
+{
+	while (PQisBusy(conn))
+	{
+		connection_wait(conn, -1);
+		if (!PQconsumeInput(conn))
+			connection_lost(conn);
+	}
+	return PQgetResult(conn);
+}
+
 PGresult *
 connection_query(PGconn *conn, const char *sql, ExecStatusType expected)
 {
@@ -164,17 +181,8 @@ connection_query(PGconn *conn, const char *sql, ExecStatusType expected)
 
 	if (!PQsendQuery(conn, sql))
 		connection_lost(conn);
-	for (;;)
+	while ((res = next_result(conn)) != NULL)
 	{
-		while (PQisBusy(conn))
-		{
-			connection_wait(conn, -1);
-			if (!PQconsumeInput(conn))
-				connection_lost(conn);
-		}
-		res = PQgetResult(conn);
-		if (res == NULL)
-			break;
 		PQclear(last);
 		last = res;
 		if (PQresultStatus(res) == PGRES_COPY_OUT || PQresultStatus(res) == PGRES_COPY_BOTH ||
@@ -186,6 +194,19 @@ connection_query(PGconn *conn, const char *sql, ExecStatusType expected)
 	if (PQresultStatus(last) != expected)
 		raise_remote(conn, last);
 	return last;
+}
+
+void
+connection_end_copy(PGconn *conn)
+{
+	PGresult   *res;
+
+	while ((res = next_result(conn)) != NULL)
+	{
+		if (PQresultStatus(res) != PGRES_COMMAND_OK)
+			raise_remote(conn, res);
+		PQclear(res);
+	}
 }
 
 void

@@ -36,6 +36,9 @@ extern PGconn *connection_open_session(const char *dsn);
 /* run SQL; raises what the peer raised, with its SQLSTATE; PQclear the result */
 extern PGresult *connection_query(PGconn *conn, const char *sql, ExecStatusType expected);
 
+/* PQgetCopyData has returned -1 or -2: raises what the peer raised, or that it was lost */
+extern void connection_end_copy(PGconn *conn);
+
 /* wait until the socket is readable or the latch is set or the time is over */
 extern void connection_wait(PGconn *conn, long timeout_ms);
 

@@ -1,40 +1,41 @@
 /*-------------------------------------------------------------------------
  *
  * copy.c
- *		Copying tables from a peer: their states, merged.
+ *		Copying what is due from a peer, several tables at a time.
  *
- * The peer sends frames (delta/frames.c) through COPY.  Merging is idempotent:
- * what the live stream brings too is merged twice, and a table whose copy was
- * interrupted is simply copied again.
+ * Tables are due that were never copied from the peer, or all of them if its slot
+ * for us was lost, or if a member has left since (what the peer has of its writes;
+ * since: the peer must have been told so before, or it may still get some).
  *
- * Tables that this node has long had are copied again when the slot at the peer
- * was lost, or when a member has left (what the peer has of its writes).  Then
- * only what this node does not hold is asked for: the vector of what it promises
- * says what that is.  A table that is new here is copied whole, since that vector
- * says nothing of it.
+ * The link's worker and its helpers all do the same: take a table that is due and
+ * that nobody else copies, the largest first, copy it (copy_table.c), and so on until there is
+ * none.  Whose a table is stands in shared memory (LinkCopier.relid), that it is
+ * done in ferry.copied_table; so a process that ends in the middle of a table
+ * leaves it to the next one, who begins it again.  There is no more to an
+ * interruption than that, whatever ends whom.
  *
- * Joining a group (ferry.join).  All of it comes from one peer, the sponsor; the
- * other links only stream (ferry.peer.copy_via).  For that to be the whole,
- * the sponsor must hold, before its copy begins, all that each of the others
- * wrote before our slot there.  So: first every link makes its slot; then we
- * ask the sponsor until its own links have passed the places where these begin
- * (via_lsn); then we copy.  Peers of which this could not be had in time, or
- * whose slot was made anew meanwhile, are copied from directly, afterwards.
+ * Helpers are background workers with a connection of their own.  They never
+ * outlive the link's worker: it ends them when it ends, and a helper that starts
+ * too late finds it gone.  What goes wrong in one is raised by the link's worker,
+ * with its SQLSTATE, as if it had happened there.
+ *
+ * When all tables of the peer have been copied, this node holds what the peer held
+ * when it began with each: the least of what the copies brought.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "port/pg_bswap.h"
-#include "storage/ipc.h"
-#include "storage/latch.h"
 #include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "replication/origin.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -43,33 +44,18 @@
 #include "utils/timestamp.h"
 
 #include "apply/apply.h"
+#include "apply/own_write.h"
+#include "link/background.h"
 #include "link/connection.h"
 #include "link/copy.h"
+#include "link/fetcher.h"
+#include "link/gather.h"
 #include "node/holding.h"
 #include "node/node.h"
 
-#define COPY_SIGNATURE_BYTES 19
-
-/* how long the sponsor may take to hold what the others had, and how often we ask */
-#define GATHER_PATIENCE_MS 60000
-#define GATHER_ASK_MS 200
-
-/* one table to be copied */
-typedef struct DueTable
-{
-	Oid			relid;
-	char	   *schema;
-	char	   *name;
-	bool		is_new;
-} DueTable;
-
-/* a peer of which the sponsor's copy is to bring all that was before its slot */
-typedef struct Gathered
-{
-	char	   *name;
-	uint32		id;
-	char	   *slot_lsn;		/* NULL: it has no slot there yet */
-} Gathered;
+/* of the link's worker: its helpers */
+static BackgroundWorkerHandle *helpers[LINK_MAX_COPIERS];
+static int	nhelpers = 0;
 
 /* --- what is due --- */
 
@@ -90,16 +76,14 @@ end_here(MemoryContext cxt)
 	MemoryContextSwitchTo(cxt);
 }
 
-/* a value of the current SPI result, as text in a context that lasts; NULL if null */
-static char *
-spi_text(uint64 row, int column, MemoryContext cxt)
-{
-	char	   *text = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+/* of the tables under ferry, those to be copied from the peer $1; none while another's copy brings them */
+#define DUE_TABLES \
+	"FROM ferry.peer p CROSS JOIN ferry.registered_table r " \
+	"JOIN pg_catalog.pg_class c ON c.oid = r.relid " \
+	"JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace " \
+	"WHERE p.name = $1 AND p.copy_via IS NULL AND NOT EXISTS " \
+	"(SELECT FROM ferry.copied_table t WHERE t.peer = $1 AND t.relid = r.relid AND t.formers >= ferry._formers()) "
 
-	return text ? MemoryContextStrdup(cxt, text) : NULL;
-}
-
-/* tables that were not copied from the peer, or are to be again; none while another's copy brings them */
 static List *
 read_due(const char *peer)
 {
@@ -109,25 +93,22 @@ read_due(const char *peer)
 	List	   *due = NIL;
 
 	begin_here();
-	SPI_execute_with_args("SELECT r.relid::pg_catalog.oid::pg_catalog.text, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, "
-						  "r.is_new::pg_catalog.text "
-						  "FROM ferry.peer p CROSS JOIN ferry.registered_table r "
-						  "JOIN pg_catalog.pg_class c ON c.oid = r.relid "
-						  "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-						  "WHERE p.name = $1 AND p.copy_via IS NULL AND NOT EXISTS "
-						  "(SELECT FROM ferry.copied_table t WHERE t.peer = $1 AND t.relid = r.relid AND NOT t.is_due) "
-						  "ORDER BY c.relpages DESC, c.oid",
+	SPI_execute_with_args("SELECT r.relid::pg_catalog.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, "
+						  "r.is_new AND NOT EXISTS (SELECT FROM ferry.copied_table t WHERE t.peer = $1 AND t.relid = r.relid) "
+						  DUE_TABLES "ORDER BY c.oid",
 						  1, types, args, NULL, true, 0);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
 		MemoryContext oldcontext = MemoryContextSwitchTo(cxt);
-		DueTable   *t = palloc(sizeof(DueTable));
-		char	   *relid = spi_text(i, 1, cxt);
+		DueTable   *t = palloc0(sizeof(DueTable));
+		bool		isnull;
 
-		t->relid = (Oid) strtoul(relid, NULL, 10);
-		t->schema = spi_text(i, 2, cxt);
-		t->name = spi_text(i, 3, cxt);
-		t->is_new = strcmp(spi_text(i, 4, cxt), "true") == 0;
+		t->relid = DatumGetObjectId(SPI_getbinval(row, desc, 1, &isnull));
+		t->schema = TextDatumGetCString(SPI_getbinval(row, desc, 2, &isnull));
+		t->name = TextDatumGetCString(SPI_getbinval(row, desc, 3, &isnull));
+		t->is_new = DatumGetBool(SPI_getbinval(row, desc, 4, &isnull));
 		due = lappend(due, t);
 		MemoryContextSwitchTo(oldcontext);
 	}
@@ -140,6 +121,68 @@ copy_is_due(const char *peer)
 {
 	return read_due(peer) != NIL;
 }
+
+/* did nobody copy it since we have read what is due? */
+static bool
+is_still_due(const char *peer, Oid relid)
+{
+	Oid			types[2] = {NAMEOID, OIDOID};
+	Datum		args[2] = {CStringGetDatum(peer), ObjectIdGetDatum(relid)};
+	MemoryContext cxt = CurrentMemoryContext;
+	bool		due;
+
+	begin_here();
+	SPI_execute_with_args("SELECT 1 " DUE_TABLES "AND r.relid = $2", 2, types, args, NULL, true, 1);
+	due = SPI_processed == 1;
+	end_here(cxt);
+	return due;
+}
+
+/* about how large the table is there; false if it is not under ferry there */
+static bool
+ask_size(PGconn *conn, DueTable *t)
+{
+	PGresult   *res;
+	bool		exists;
+
+	res = connection_query(conn,
+						   psprintf("SELECT row_count, byte_count FROM ferry._table_size(%s, %s) WHERE row_count IS NOT NULL",
+									quote_literal_cstr(t->schema), quote_literal_cstr(t->name)),
+						   PGRES_TUPLES_OK);
+	exists = PQntuples(res) == 1;
+	if (exists)
+	{
+		t->rows_there = strtoll(PQgetvalue(res, 0, 0), NULL, 10);
+		t->bytes_there = strtoll(PQgetvalue(res, 0, 1), NULL, 10);
+	}
+	PQclear(res);
+	return exists;
+}
+
+static int
+compare_size(const ListCell *a, const ListCell *b)
+{
+	int64		x = ((const DueTable *) lfirst(a))->bytes_there;
+	int64		y = ((const DueTable *) lfirst(b))->bytes_there;
+
+	return (x < y) - (x > y);
+}
+
+/* what is due and is under ferry there, too; the largest first, or the last to begin would be the one that takes longest */
+static List *
+read_due_there(PGconn *conn, const char *peer)
+{
+	List	   *due = read_due(peer);
+	ListCell   *lc;
+
+	foreach(lc, due)
+		if (!ask_size(conn, lfirst(lc)))
+			due = foreach_delete_current(due, lc);
+	list_sort(due, compare_size);
+	return due;
+}
+
+/* --- what has been copied --- */
 
 static bool
 has_copied(const char *peer, Datum names)
@@ -192,343 +235,309 @@ copy_includes(const char *peer, List *tables)
 	return result;
 }
 
+/* what this node holds by its copies of all the peer's tables, which are durable */
 static void
-record_copy(LinkShared *link, Oid relid)
-{
-	Oid			types[5] = {NAMEOID, OIDOID, INT8OID, INT8OID, TIMESTAMPTZOID};
-	Datum		args[5];
-	MemoryContext cxt = CurrentMemoryContext;
-
-	args[0] = CStringGetDatum(link->peer);
-	args[1] = ObjectIdGetDatum(relid);
-	args[2] = Int64GetDatum(link->copied_rows);
-	args[3] = Int64GetDatum(link->copied_bytes);
-	args[4] = TimestampTzGetDatum(link->copying_since);
-	begin_here();
-	SPI_execute_with_args("INSERT INTO ferry.copied_table (peer, relid, row_count, byte_count, started_at) "
-						  "SELECT $1, r.relid, $3, $4, $5 FROM ferry.registered_table r WHERE r.relid = $2 "
-						  "ON CONFLICT (peer, relid) DO UPDATE SET is_due = false, row_count = excluded.row_count, "
-						  "byte_count = excluded.byte_count, started_at = excluded.started_at, copied_at = excluded.copied_at",
-						  5, types, args, NULL, false, 0);
-	end_here(cxt);
-}
-
-/* --- one table --- */
-
-/* one message of COPY (FORMAT binary): header, a row of one bytea, or the trailer */
-static void
-take_message(ApplyStream *s, const char *data, int len, bool *header_seen)
-{
-	const char *p = data;
-	const char *end = data + len;
-	uint16		nfields;
-	uint32		size;
-
-	if (!*header_seen)
-	{
-		uint32		extension;
-
-		if (len < COPY_SIGNATURE_BYTES || memcmp(data, "PGCOPY\n\377\r\n\0", 11) != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("peer sent an invalid copy header")));
-		memcpy(&extension, data + 15, 4);
-		extension = pg_ntoh32(extension);
-		if (extension > (uint32) (len - COPY_SIGNATURE_BYTES))
-			ereport(ERROR,
-					(errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("peer sent an invalid copy header")));
-		p += COPY_SIGNATURE_BYTES + extension;
-		*header_seen = true;
-	}
-	while (end - p >= 2)
-	{
-		memcpy(&nfields, p, 2);
-		p += 2;
-		if (nfields == 0xFFFF)
-			return;
-		if (pg_ntoh16(nfields) != 1 || end - p < 4)
-			break;
-		memcpy(&size, p, 4);
-		size = pg_ntoh32(size);
-		p += 4;
-		if (size > (uint32) (end - p))
-			break;
-		apply_stream_frame(s, p, size);
-		p += size;
-	}
-	if (p != end)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("peer sent an invalid copy row")));
-}
-
-/* for ferry.progress; relid InvalidOid: no copy any more */
-static void
-show_table(LinkShared *link, Oid relid, uint64 rows_there)
-{
-	SpinLockAcquire(&link->mutex);
-	link->copying = relid;
-	link->copying_since = GetCurrentTimestamp();
-	link->copied_rows = link->copied_bytes = 0;
-	link->copying_rows = rows_there;
-	SpinLockRelease(&link->mutex);
-}
-
-static void
-show_progress(LinkShared *link, uint64 rows, uint64 bytes)
-{
-	SpinLockAcquire(&link->mutex);
-	link->copied_rows = rows;
-	link->copied_bytes = bytes;
-	SpinLockRelease(&link->mutex);
-}
-
-/* about how many rows the peer has; -1 if the table is not under ferry there */
-static int64
-rows_there(PGconn *conn, const DueTable *t)
-{
-	PGresult   *res;
-	int64		rows = -1;
-
-	res = connection_query(conn,
-						   psprintf("SELECT row_count FROM ferry._table_size(%s, %s) WHERE row_count IS NOT NULL",
-									quote_literal_cstr(t->schema), quote_literal_cstr(t->name)),
-						   PGRES_TUPLES_OK);
-	if (PQntuples(res) == 1)
-		rows = strtoll(PQgetvalue(res, 0, 0), NULL, 10);
-	PQclear(res);
-	return rows;
-}
-
-/*
- * Who went back in time may have told us that we hold all of its writes up to a
- * stamp, not knowing of some that it had lost, and may have given stamps twice
- * before it noticed: nothing is held for sure of it.
- */
-static void
-forget_told_wrongly(NodeVector *v)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-
-	begin_here();
-	SPI_execute("SELECT node_id FROM ferry.member WHERE went_back", true, 0);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-
-		vector_remove(v, (NodeId) DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
-	}
-	end_here(cxt);
-}
-
-/* what to ask for: what we do not hold */
-static char *
-our_vector(bool went_back)
-{
-	NodeVector	v;
-	char	   *text = palloc(VECTOR_TEXT_BYTES);
-
-	holding_promised(&v);
-	forget_told_wrongly(&v);
-	if (went_back)
-		vector_remove(&v, node_id());
-	vector_format(&v, text);
-	return text;
-}
-
-/* what the peer says that we hold when we have merged what it sent goes to *brought */
-static void
-copy_table(PGconn *conn, LinkShared *link, NodeId peer_id, bool careful, bool went_back, const DueTable *t,
-		   NodeVector *brought)
-{
-	ApplyStream *s = apply_stream_create(link->peer, peer_id, careful);
-	bool		header_seen = false;
-	TimestampTz commit_due = 0;
-	uint64		bytes = 0;
-	char	   *data;
-	int			len;
-
-	PQclear(connection_query(conn,
-							 psprintf("COPY (SELECT ferry._delta_frames(ARRAY[%s, %s]::pg_catalog.text[], %s)) TO STDOUT (FORMAT binary)",
-									  quote_literal_cstr(t->schema), quote_literal_cstr(t->name),
-									  t->is_new ? "NULL" : quote_literal_cstr(our_vector(went_back))),
-							 PGRES_COPY_OUT));
-	while ((len = PQgetCopyData(conn, &data, 1)) >= 0)
-	{
-		if (len == 0)
-		{
-			connection_wait(conn, 1000);
-			if (!PQconsumeInput(conn))
-				connection_lost(conn);
-			continue;
-		}
-		CHECK_FOR_INTERRUPTS();
-		take_message(s, data, len, &header_seen);
-		PQfreemem(data);
-		bytes += len;
-		show_progress(link, apply_stream_progress(s)->rows, bytes);
-		if (GetCurrentTimestamp() >= commit_due)
-		{
-			(void) apply_stream_commit(s);
-			commit_due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ferry_batch_ms);
-		}
-	}
-	(void) apply_stream_commit(s);
-	if (len == -2)
-		connection_lost(conn);
-	for (PGresult *res; (res = PQgetResult(conn)) != NULL; PQclear(res))
-	{
-		if (PQresultStatus(res) != PGRES_COMMAND_OK)
-			connection_lost(conn);
-	}
-	vector_copy(brought, &apply_stream_progress(s)->news->claims);
-	apply_stream_free(s);
-}
-
-/* did copying these bring all that the peer has? */
-static bool
-is_everything(PGconn *conn, List *copied)
-{
-	PGresult   *res = connection_query(conn, "SELECT cardinality(ferry._all_tables()) / 2", PGRES_TUPLES_OK);
-	bool		result = atoi(PQgetvalue(res, 0, 0)) == list_length(copied);
-
-	PQclear(res);
-	return result;
-}
-
-/* --- a sponsor's copy brings what the others wrote --- */
-
-/* the peers that are to be brought by this one's copy; NIL if that has been seen to, or was begun */
-static List *
-read_gathered(const char *sponsor, bool *wait)
+raise_holding(const char *peer)
 {
 	Oid			types[1] = {NAMEOID};
-	Datum		args[1] = {CStringGetDatum(sponsor)};
+	Datum		args[1] = {CStringGetDatum(peer)};
 	MemoryContext cxt = CurrentMemoryContext;
-	List	   *others = NIL;
+	NodeVector	brought;
 
-	*wait = false;
+	vector_clear(&brought);
 	begin_here();
-	SPI_execute_with_args("SELECT p.name::pg_catalog.text, p.node_id::pg_catalog.text, p.slot_lsn::pg_catalog.text, "
-						  "(p.slot_lsn IS NULL AND coalesce(l.failures, 0) < 3 AND NOT p.is_paused)::pg_catalog.text "
-						  "FROM ferry.peer p LEFT JOIN ferry._links() l ON l.peer = p.name "
-						  "WHERE p.copy_via = $1 AND p.via_lsn IS DISTINCT FROM p.slot_lsn "
-						  "AND NOT EXISTS (SELECT FROM ferry.copied_table c WHERE c.peer = $1)",
+	SPI_execute_with_args("SELECT coalesce(brought, '') FROM ferry.copied_table WHERE peer = $1",
 						  1, types, args, NULL, true, 0);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		MemoryContext oldcontext = MemoryContextSwitchTo(cxt);
-		Gathered   *g = palloc(sizeof(Gathered));
-		char	   *is_coming = spi_text(i, 4, cxt);
+		bool		isnull;
+		NodeVector	v;
 
-		g->name = spi_text(i, 1, cxt);
-		g->id = (uint32) strtoul(spi_text(i, 2, cxt), NULL, 10);
-		g->slot_lsn = spi_text(i, 3, cxt);
-		*wait |= is_coming && strcmp(is_coming, "true") == 0;
-		if (g->slot_lsn)
-			others = lappend(others, g);
-		MemoryContextSwitchTo(oldcontext);
+		holding_parse(TextDatumGetCString(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)), &v, NULL);
+		if (i == 0)
+			vector_copy(&brought, &v);
+		else
+			vector_limit(&brought, &v);
 	}
 	end_here(cxt);
-	return others;
+	holding_raise(&brought, true);
 }
 
+/* all its tables have been copied since it was told of so many former members, and are here */
 static void
-record_gathered(const Gathered *g)
+record_whole(const char *peer, int formers)
 {
-	Oid			types[2] = {NAMEOID, TEXTOID};
-	Datum		args[2] = {CStringGetDatum(g->name), CStringGetTextDatum(g->slot_lsn)};
+	Oid			types[2] = {NAMEOID, INT4OID};
+	Datum		args[2] = {CStringGetDatum(peer), Int32GetDatum(formers)};
 	MemoryContext cxt = CurrentMemoryContext;
 
 	begin_here();
-	SPI_execute_with_args("UPDATE ferry.peer SET via_lsn = $2::pg_catalog.pg_lsn WHERE name = $1",
+	SPI_execute_with_args("UPDATE ferry.peer SET formers = $2 WHERE name = $1 AND formers <> $2 AND copy_via IS NULL",
 						  2, types, args, NULL, false, 0);
 	end_here(cxt);
 }
 
-static void
-gather(PGconn *conn, const char *sponsor)
-{
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GATHER_PATIENCE_MS);
+/* --- what every copier does --- */
 
-	for (;;)
+/* make a table this copier's, if it is nobody else's */
+static bool
+claim(LinkShared *link, LinkCopier *copier, const DueTable *t)
+{
+	bool		ours = true;
+
+	SpinLockAcquire(&link->mutex);
+	for (int i = 0; i < LINK_MAX_COPIERS; i++)
+		if (link->copiers[i].relid == t->relid)
+			ours = false;
+	if (ours)
 	{
-		bool		wait;
-		List	   *others = read_gathered(sponsor, &wait);
-		ListCell   *lc;
-
-		foreach(lc, others)
-		{
-			Gathered   *g = lfirst(lc);
-			PGresult   *res = connection_query(conn,
-											   psprintf("SELECT ferry._holds_until(%u, '%s')", g->id, g->slot_lsn),
-											   PGRES_TUPLES_OK);
-			bool		holds = PQntuples(res) == 1 && *PQgetvalue(res, 0, 0) == 't';
-
-			PQclear(res);
-			if (holds)
-				record_gathered(g);
-			else
-				wait = true;
-		}
-		if (!wait || GetCurrentTimestamp() >= end)
-			return;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, GATHER_ASK_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		copier->relid = t->relid;
+		copier->rows = copier->bytes = 0;
+		copier->rows_there = t->rows_there;
+		copier->since = GetCurrentTimestamp();
 	}
+	SpinLockRelease(&link->mutex);
+	return ours;
 }
 
-/* the sponsor's copy is complete: the others' links are, too, or have to copy for themselves */
 static void
-release_others(const char *sponsor)
+release(LinkShared *link, LinkCopier *copier)
 {
-	Oid			types[1] = {NAMEOID};
-	Datum		args[1] = {CStringGetDatum(sponsor)};
-	MemoryContext cxt = CurrentMemoryContext;
-
-	begin_here();
-	SPI_execute_with_args("INSERT INTO ferry.copied_table (peer, relid) "
-						  "SELECT p.name, c.relid FROM ferry.peer p JOIN ferry.copied_table c ON c.peer = $1 "
-						  "WHERE p.copy_via = $1 AND p.via_lsn = p.slot_lsn ON CONFLICT DO NOTHING",
-						  1, types, args, NULL, false, 0);
-	SPI_execute_with_args("UPDATE ferry.peer SET copy_via = NULL, via_lsn = NULL WHERE copy_via = $1",
-						  1, types, args, NULL, false, 0);
-	if (SPI_processed > 0)
-		node_config_changed();
-	end_here(cxt);
+	SpinLockAcquire(&link->mutex);
+	copier->relid = InvalidOid;
+	SpinLockRelease(&link->mutex);
 }
 
-void
-copy_due_tables(PGconn *conn, LinkShared *link, NodeId peer_id, bool careful, bool went_back)
+/* returns how many tables this process copied */
+static int
+copy_some(PGconn *conn, LinkShared *link, LinkCopier *copier, NodeId peer_id, const CopyManner *manner, List *due)
 {
-	List	   *due = read_due(link->peer);
-	List	   *copied = NIL;
-	NodeVector	brought;
 	ListCell   *lc;
+	int			done = 0;
 
-	if (due != NIL)
-		gather(conn, link->peer);
 	foreach(lc, due)
 	{
 		DueTable   *t = lfirst(lc);
-		int64		rows = rows_there(conn, t);
-		NodeVector	also;
 
-		if (rows < 0)
+		if (!claim(link, copier, t))
 			continue;
-		show_table(link, t->relid, rows);
-		copy_table(conn, link, peer_id, careful, went_back, t, &also);
-		record_copy(link, t->relid);
-		show_table(link, InvalidOid, 0);
-		if (copied == NIL)
-			vector_copy(&brought, &also);
-		else
-			vector_limit(&brought, &also);
-		copied = lappend(copied, t);
+		if (is_still_due(link->peer, t->relid))
+		{
+			copy_table(conn, link, copier, peer_id, manner, t);
+			done++;
+		}
+		release(link, copier);
 	}
-	if (copied != NIL && is_everything(conn, copied))
+	return done;
+}
+
+/* --- helpers, seen from the link's worker --- */
+
+static void
+start_helpers(LinkShared *link, const CopyManner *manner, int wanted)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+
+	SpinLockAcquire(&link->mutex);
+	link->copy_carefully = manner->careful;
+	link->copy_went_back = manner->went_back;
+	link->copy_formers = manner->formers;
+	link->copy_sqlerrcode = 0;
+	SpinLockRelease(&link->mutex);
+	for (nhelpers = 0; nhelpers < wanted; nhelpers++)
 	{
-		XLogFlush(XactLastCommitEnd);
-		holding_raise(&brought, true);
+		/* without it there is one less at work */
+		helpers[nhelpers] = background_start(MyDatabaseId, "copier", link->peer, "ferry_copy_main");
+		if (helpers[nhelpers] == NULL)
+			break;
 	}
-	release_others(link->peer);
+	MemoryContextSwitchTo(oldcontext);
+}
+
+/* until all have ended; raises what one of them raised */
+static void
+await_helpers(LinkShared *link)
+{
+	char		error[LINK_ERROR_BYTES];
+	int			sqlerrcode;
+
+	for (int i = 0; i < nhelpers; i++)
+	{
+		if (WaitForBackgroundWorkerShutdown(helpers[i]) == BGWH_POSTMASTER_DIED)
+			proc_exit(1);
+		pfree(helpers[i]);
+		helpers[i] = NULL;
+	}
+	nhelpers = 0;
+	SpinLockAcquire(&link->mutex);
+	sqlerrcode = link->copy_sqlerrcode;
+	memcpy(error, link->copy_error, sizeof(error));
+	SpinLockRelease(&link->mutex);
+	if (sqlerrcode != 0)
+		ereport(ERROR, (errcode(sqlerrcode), errmsg_internal("%s", error)));
+}
+
+void
+copy_end_helpers(LinkShared *link)
+{
+	for (int i = 0; i < nhelpers; i++)
+		if (helpers[i])
+			TerminateBackgroundWorker(helpers[i]);
+}
+
+void
+copy_due_tables(PGconn *conn, LinkShared *link, NodeId peer_id, const CopyManner *manner)
+{
+	bool		copied = false;
+	List	   *due;
+
+	if (copy_is_due(link->peer))
+		gather_others(conn, link->peer);
+
+	/* what a helper left undone is found in another round */
+	while ((due = read_due_there(conn, link->peer)) != NIL)
+	{
+		int			others = Min(ferry_copy_workers, list_length(due)) - 1;
+
+		start_helpers(link, manner, copied ? 0 : others);
+		(void) copy_some(conn, link, &link->copiers[0], peer_id, manner, due);
+		await_helpers(link);
+		copied = true;
+	}
+	if (copy_is_whole(conn, link->peer))
+	{
+		record_whole(link->peer, manner->formers);
+		if (copied)
+			raise_holding(link->peer);
+	}
+	gather_release(link->peer);
+}
+
+/* --- a helper --- */
+
+/* take a free entry; NULL if the link's worker does not copy any more */
+static LinkCopier *
+enlist(LinkShared *link)
+{
+	LinkCopier *copier = NULL;
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&link->mutex);
+	for (int i = 1; i < LINK_MAX_COPIERS && copier == NULL; i++)
+		if (link->copiers[i].pid == 0)
+			copier = &link->copiers[i];
+	if (link->pid == 0 || link->state != LINK_COPYING || link->dropping_until > now)
+		copier = NULL;
+	if (copier)
+	{
+		copier->pid = MyProcPid;
+		copier->relid = InvalidOid;
+	}
+	SpinLockRelease(&link->mutex);
+	return copier;
+}
+
+/* the link that this process, a helper, copies for */
+static LinkShared *helped = NULL;
+
+static void
+leave(int code, Datum arg)
+{
+	LinkCopier *copier = (LinkCopier *) DatumGetPointer(arg);
+
+	SpinLockAcquire(&helped->mutex);
+	copier->pid = 0;
+	copier->relid = InvalidOid;
+	SpinLockRelease(&helped->mutex);
+}
+
+static void
+leave_error(LinkShared *link, const ErrorData *error)
+{
+	char		text[LINK_ERROR_BYTES];
+
+	snprintf(text, sizeof(text), "%s%s%s", error->message ? error->message : "unknown error",
+			 error->detail ? ": " : "", error->detail ? error->detail : "");
+	text[pg_mbcliplen(text, strlen(text), sizeof(text) - 1)] = '\0';
+	SpinLockAcquire(&link->mutex);
+	if (link->copy_sqlerrcode == 0)
+	{
+		link->copy_sqlerrcode = error->sqlerrcode;
+		memcpy(link->copy_error, text, sizeof(text));
+	}
+	SpinLockRelease(&link->mutex);
+}
+
+/* connect to the peer that the link connects to, and copy */
+static void
+help(LinkShared *link, LinkCopier *copier)
+{
+	Oid			types[1] = {NAMEOID};
+	Datum		args[1] = {CStringGetDatum(link->peer)};
+	MemoryContext cxt = CurrentMemoryContext;
+	CopyManner	manner = {link->copy_carefully, link->copy_went_back, link->copy_formers};
+	PGconn	   *conn;
+	PeerHello	hello;
+	char	   *dsn = NULL;
+
+	begin_here();
+	(void) node_current();
+	SPI_execute_with_args("SELECT dsn FROM ferry.peer WHERE name = $1 AND NOT is_paused", 1, types, args, NULL, true, 1);
+	if (SPI_processed == 1)
+		dsn = MemoryContextStrdup(cxt, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	end_here(cxt);
+	if (dsn == NULL)
+		return;
+	conn = connection_open_session(dsn);
+	connection_hello(conn, &hello);
+	if (hello.id != link->peer_id)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("peer \"%s\" is another node than before", link->peer)));
+	fetcher_install(link->peer, dsn);
+	replorigin_session_origin = DoNotReplicateId;
+	(void) copy_some(conn, link, copier, hello.id, &manner, read_due_there(conn, link->peer));
+	if (own_write_is_due())
+		own_write_publish();
+	PQfinish(conn);
+}
+
+void
+ferry_copy_main(Datum arg)
+{
+	char		peer[NAMEDATALEN];
+	LinkCopier *copier;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	memcpy(peer, MyBgworkerEntry->bgw_extra, NAMEDATALEN);
+	peer[NAMEDATALEN - 1] = '\0';
+	background_pin_settings();
+	pgstat_report_appname(psprintf("ferry copier from %s", peer));
+	helped = link_shared_find(peer);
+	copier = helped ? enlist(helped) : NULL;
+	if (copier == NULL)
+		proc_exit(0);
+	before_shmem_exit(leave, PointerGetDatum(copier));
+	MemoryContextSwitchTo(TopMemoryContext);
+	PG_TRY();
+	{
+		help(helped, copier);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(TopMemoryContext);
+		error = CopyErrorData();
+		HOLD_INTERRUPTS();
+		leave_error(helped, error);
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	proc_exit(0);
 }

@@ -1,6 +1,6 @@
 /*
  * copy.h
- *		Copying tables from a peer: their states, merged.
+ *		Copying what is due from a peer.
  */
 #ifndef FERRY_LINK_COPY_H
 #define FERRY_LINK_COPY_H
@@ -9,17 +9,19 @@
 
 #include "libpq-fe.h"
 #include "nodes/pg_list.h"
+#include "link/copy_table.h"
 #include "link/link.h"
 
 /*
  * Copy what is due from this peer: tables under ferry on both sides that were
- * not copied from it yet, or have to be again.  Table by table, each put on
- * record when it is done; many local transactions; may be interrupted and
- * called again.  link shows how far it is.  Of tables that are not new here only
- * what this node lacks is asked for; went_back: which may include writes of its
- * own.
+ * not copied from it yet, or have to be again.  By this process, the link's
+ * worker, and up to ferry.copy_workers - 1 others.  May be interrupted and called
+ * again: tables that are done are not begun anew.
  */
-extern void copy_due_tables(PGconn *conn, LinkShared *link, NodeId peer_id, bool careful, bool went_back);
+extern void copy_due_tables(PGconn *conn, LinkShared *link, NodeId peer_id, const CopyManner *manner);
+
+/* this process ends: so do those that help it */
+extern void copy_end_helpers(LinkShared *link);
 
 /* is there something to copy? */
 extern bool copy_is_due(const char *peer);

@@ -92,6 +92,12 @@ greeting_exchange(PGconn *conn, NodeId peer)
 				 errmsg("this node went back in time and is about to take a new incarnation")));
 }
 
+int
+greeting_formers(void)
+{
+	return atoi(ask_here("SELECT ferry._formers()::pg_catalog.text", NULL));
+}
+
 bool
 greeting_has_succeeded(NodeId former, NodeId successor)
 {

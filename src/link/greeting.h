@@ -18,6 +18,9 @@
  */
 extern void greeting_exchange(PGconn *conn, NodeId peer);
 
+/* how many former members our list has; if asked before a greeting: of so many the peer knows after it */
+extern int	greeting_formers(void);
+
 /* does a node go on under another id, as far as we know?  In no transaction. */
 extern bool greeting_has_succeeded(NodeId former, NodeId successor);
 

@@ -125,6 +125,36 @@ settle_new_tables(void)
 	}
 }
 
+/*
+ * Of former members this node holds, once all others have been asked, all that
+ * there is: no stamp of theirs is later than our clock, which merging has raised.
+ * Once in the life of this process.
+ */
+static void
+promise_formers(void)
+{
+	static List *promised = NIL;	/* of NodeId */
+	MemoryContext oldcontext;
+	NodeVector	v;
+
+	vector_clear(&v);
+	SPI_execute("SELECT ferry._settled_formers()", true, 0);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		NodeId		id = (NodeId) DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+
+		if (list_member_oid(promised, id))
+			continue;
+		(void) vector_raise(&v, id, pg_atomic_read_u64(&node_current()->clock));
+		oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+		promised = lappend_oid(promised, id);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	if (v.n > 0)
+		holding_promise(&v);
+}
+
 /* what every member that was not dropped is known to hold; of one that was never heard of that is nothing */
 static void
 compute_horizon(NodeVector *h)
@@ -266,6 +296,7 @@ do_round(void)
 	holding_review_quarantine();
 	holding_review_own_writes();
 	settle_new_tables();
+	promise_formers();
 	SPI_execute("SELECT ferry._limit_slots()", false, 0);
 	more = conflict_trim();
 	if (ferry_prune)

@@ -27,6 +27,20 @@ typedef enum LinkState
 
 #define LINK_ERROR_BYTES 512
 
+/* most processes that copy for a link at a time: its worker and those that help it */
+#define LINK_MAX_COPIERS 8
+
+/* one of them; all fields are guarded by the link's mutex */
+typedef struct LinkCopier
+{
+	pid_t		pid;			/* 0: free; the first entry is the link's worker */
+	Oid			relid;			/* the table that it copies, which is nobody else's; or InvalidOid */
+	TimestampTz since;
+	uint64		rows;			/* of it, until now */
+	uint64		bytes;
+	uint64		rows_there;		/* about how many the peer has; 0: unknown */
+} LinkCopier;
+
 /* one per peer and node; fields below the mutex are guarded by it */
 typedef struct LinkShared
 {
@@ -54,11 +68,12 @@ typedef struct LinkShared
 	TimestampTz next_retry;
 	TimestampTz error_at;
 	char		error[LINK_ERROR_BYTES];
-	Oid			copying;		/* the table that is being copied, or InvalidOid */
-	TimestampTz copying_since;
-	uint64		copied_rows;	/* of it */
-	uint64		copied_bytes;
-	uint64		copying_rows;	/* about how many the peer has; 0: unknown */
+	LinkCopier	copiers[LINK_MAX_COPIERS];
+	bool		copy_carefully; /* how helpers are to copy */
+	bool		copy_went_back;
+	int			copy_formers;
+	int			copy_sqlerrcode;	/* a helper ended with copy_error; 0: none did */
+	char		copy_error[LINK_ERROR_BYTES];
 	bool		careful;		/* next start retries row by row */
 	TimestampTz dropping_until; /* drop_peer is at work: start no worker before */
 	int64		clock_offset_us;	/* peer's clock minus ours */
@@ -78,10 +93,14 @@ extern LinkShared *link_shared_find(const char *peer);
 extern LinkShared *link_shared_require(const char *peer);
 extern void link_shared_release(LinkShared *link);
 
+/* the processes that work for a link now, this one left out; pids has room for LINK_MAX_COPIERS + 1; returns how many */
+extern int	link_shared_pids(LinkShared *link, pid_t *pids);
+
 /* background workers (started by name) */
 extern PGDLLEXPORT void ferry_launcher_main(Datum arg);
 extern PGDLLEXPORT void ferry_supervisor_main(Datum arg);
 extern PGDLLEXPORT void ferry_link_main(Datum arg);
+extern PGDLLEXPORT void ferry_copy_main(Datum arg);
 extern void link_register_launcher(void);	/* from _PG_init */
 
 /* a peer has just connected to us: its link here may retry now */

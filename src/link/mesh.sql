@@ -1,13 +1,20 @@
 /* --- what follows from who is a member --- */
 
+/* who is to be linked with whom: each of these with each other */
+CREATE FUNCTION ferry._mesh() RETURNS SETOF ferry.member
+	LANGUAGE sql STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC SELECT m.* FROM ferry.member m WHERE m.in_mesh AND NOT m.is_dropped; END;
+COMMENT ON FUNCTION ferry._mesh() IS 'internal: the members that have joined and not left: all of them are linked with each other';
+REVOKE ALL ON FUNCTION ferry._mesh() FROM PUBLIC;
+
 CREATE FUNCTION ferry._is_mesh_peer(peer name) RETURNS boolean
 	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 	SELECT count(*) = 2
-	FROM ferry.member m
-	WHERE m.in_mesh AND NOT m.is_dropped
-		AND m.node_id IN ((SELECT n.node_id FROM ferry.local_node n), (SELECT p.node_id FROM ferry.peer p WHERE p.name = _is_mesh_peer.peer));
+	FROM ferry._mesh() m
+	WHERE m.node_id IN ((SELECT n.node_id FROM ferry.local_node n), (SELECT p.node_id FROM ferry.peer p WHERE p.name = _is_mesh_peer.peer));
 	END;
 COMMENT ON FUNCTION ferry._is_mesh_peer(name) IS 'internal: is the link to this peer one that the group wants?';
 REVOKE ALL ON FUNCTION ferry._is_mesh_peer(name) FROM PUBLIC;
@@ -16,7 +23,8 @@ REVOKE ALL ON FUNCTION ferry._is_mesh_peer(name) FROM PUBLIC;
  * A member has left, or goes on under another id.  When this returns, nothing
  * comes from it any more; so whoever asks us from then on for what we hold of its
  * writes gets all that we shall ever have.  The same holds for those whom we ask:
- * a link greets before it copies, and the greeting brings this news.
+ * a link greets before it copies, and the greeting brings this news.  (That there
+ * is one former member more makes all copies due.)
  */
 CREATE FUNCTION ferry._member_has_left(node_id bigint) RETURNS void
 	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
@@ -25,7 +33,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
 	p			ferry.peer;
-	dropped		boolean := (SELECT m.successor IS NULL FROM ferry.member m WHERE m.node_id = _member_has_left.node_id);
+	dropped		boolean := (SELECT m.has_left FROM ferry.member m WHERE m.node_id = _member_has_left.node_id);
 	is_me		boolean := (SELECT n.node_id = _member_has_left.node_id FROM ferry.local_node n);
 BEGIN
 	FOR p IN SELECT * FROM ferry.peer p WHERE p.node_id = _member_has_left.node_id OR (is_me AND dropped) LOOP
@@ -35,10 +43,12 @@ BEGIN
 			UPDATE ferry.peer SET copy_via = NULL WHERE copy_via = p.name;
 			PERFORM ferry._end_link(p.name);
 		ELSE
-			PERFORM pg_terminate_backend(l.pid, 10000) FROM ferry._links() l WHERE l.peer = p.name AND l.pid <> pg_backend_pid();
+			PERFORM pg_terminate_backend(w.pid, 10000)
+				FROM (SELECT l.pid FROM ferry._links() l WHERE l.peer = p.name
+					  UNION SELECT c.pid FROM ferry._copies() c WHERE c.peer = p.name) w
+				WHERE w.pid <> pg_backend_pid();
 		END IF;
 	END LOOP;
-	UPDATE ferry.copied_table SET is_due = true;
 	PERFORM ferry._config_changed();
 END $$;
 COMMENT ON FUNCTION ferry._member_has_left(bigint) IS 'internal: end the links to a member that has left, and ask the others for what they hold of it';
@@ -78,6 +88,27 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION ferry._clear_after_former() IS 'internal: drop slots and origins of former members; false if it must be tried again';
 REVOKE ALL ON FUNCTION ferry._clear_after_former() FROM PUBLIC;
+
+/*
+ * Former members of whose writes this node holds all that there are: nothing
+ * comes from them any more, and every other member has been asked after it had
+ * been told so, and holds no table that is not here.  Not those whose states wait
+ * in quarantine, nor those that gave stamps twice.
+ */
+CREATE FUNCTION ferry._settled_formers() RETURNS SETOF bigint
+	LANGUAGE sql STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC
+	SELECT m.node_id FROM ferry.member m
+	WHERE m.is_dropped AND NOT m.went_back
+		AND NOT EXISTS (SELECT FROM ferry.quarantined q WHERE q.vector ~ format('(^|,)%s:', m.node_id))
+		AND NOT EXISTS (
+			SELECT FROM ferry.member o LEFT JOIN ferry.peer p ON p.node_id = o.node_id
+			WHERE NOT o.is_dropped AND o.node_id <> (SELECT n.node_id FROM ferry.local_node n)
+				AND p.formers IS DISTINCT FROM ferry._formers());
+	END;
+COMMENT ON FUNCTION ferry._settled_formers() IS 'internal: former members of whose writes this node holds all that there are';
+REVOKE ALL ON FUNCTION ferry._settled_formers() FROM PUBLIC;
 
 /* peers whose slots here were given up */
 CREATE TABLE ferry.given_up (
@@ -143,10 +174,10 @@ BEGIN
 			DELETE FROM ferry.copied_table c USING ferry.peer p WHERE p.node_id = m.node_id AND c.peer = p.name;
 			DELETE FROM ferry.peer p WHERE p.node_id = m.node_id;
 		ELSE
-			UPDATE ferry.peer p SET node_id = m.successor, slot_lsn = NULL, via_lsn = NULL, copy_via = NULL WHERE p.node_id = m.node_id;
+			UPDATE ferry.peer p SET node_id = m.successor, slot_lsn = NULL, via_lsn = NULL, copy_via = NULL, formers = -1 WHERE p.node_id = m.node_id;
 		END IF;
 	END LOOP;
-	IF NOT me.in_mesh OR me.is_dropped THEN
+	IF NOT EXISTS (SELECT FROM ferry._mesh() o WHERE o.node_id = me.node_id) THEN
 		RETURN;
 	END IF;
 	UPDATE ferry.peer p SET dsn = o.dsn FROM ferry.member o
@@ -154,8 +185,8 @@ BEGIN
 	IF FOUND THEN
 		PERFORM ferry._config_changed();
 	END IF;
-	FOR m IN SELECT * FROM ferry.member o
-			 WHERE o.in_mesh AND NOT o.is_dropped AND o.dsn IS NOT NULL AND o.node_id <> me.node_id
+	FOR m IN SELECT * FROM ferry._mesh() o
+			 WHERE o.dsn IS NOT NULL AND o.node_id <> me.node_id
 				 AND NOT EXISTS (SELECT FROM ferry.peer p WHERE p.node_id = o.node_id) LOOP
 		INSERT INTO ferry.peer (name, node_id, dsn, forward, by_hand)
 			VALUES (CASE WHEN EXISTS (SELECT FROM ferry.peer p WHERE p.name = m.name)
@@ -167,7 +198,7 @@ COMMENT ON FUNCTION ferry._follow_members() IS 'internal: make the peers that th
 REVOKE ALL ON FUNCTION ferry._follow_members() FROM PUBLIC;
 
 CREATE FUNCTION ferry._greet(members jsonb, caller bigint, sight jsonb) RETURNS jsonb
-	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -184,7 +215,7 @@ REVOKE ALL ON FUNCTION ferry._greet(jsonb, bigint, jsonb) FROM PUBLIC;
 
 /* do we hold all that this peer of ours had written before its WAL location? */
 CREATE FUNCTION ferry._holds_until(node_id bigint, lsn pg_lsn) RETURNS boolean
-	LANGUAGE sql STRICT VOLATILE PARALLEL UNSAFE
+	LANGUAGE sql STRICT VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 	SELECT coalesce(bool_or(l.applied_lsn >= _holds_until.lsn), false)
@@ -195,7 +226,7 @@ COMMENT ON FUNCTION ferry._holds_until(bigint, pg_lsn) IS 'internal: do we hold 
 REVOKE ALL ON FUNCTION ferry._holds_until(bigint, pg_lsn) FROM PUBLIC;
 
 CREATE FUNCTION ferry._table_size(schema text, name text, OUT row_count bigint, OUT byte_count bigint)
-	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
+	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 	SELECT sum(greatest(c.reltuples, 0))::bigint, sum(pg_table_size(c.oid))::bigint
@@ -204,6 +235,7 @@ CREATE FUNCTION ferry._table_size(schema text, name text, OUT row_count bigint, 
 		JOIN pg_class c ON c.oid = part.relid;
 	END;
 COMMENT ON FUNCTION ferry._table_size(text, text) IS 'internal: about how large a table is, for whoever copies it';
+REVOKE ALL ON FUNCTION ferry._table_size(text, text) FROM PUBLIC;
 
 CREATE FUNCTION ferry._ask_peer(dsn text, question text) RETURNS text
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE

@@ -43,7 +43,7 @@ refuse_former_member(NodeId id, const char *name)
 	bool		has_successor = false;
 
 	SPI_connect();
-	SPI_execute_with_args("SELECT successor IS NOT NULL FROM ferry.member WHERE node_id = $1 AND is_dropped",
+	SPI_execute_with_args("SELECT NOT has_left FROM ferry.member WHERE node_id = $1 AND is_dropped",
 						  1, types, args, NULL, true, 1);
 	is_former = SPI_processed == 1;
 	if (is_former)
@@ -137,19 +137,23 @@ static void
 stop_worker(const char *peer)
 {
 	LinkShared *link = link_shared_find(peer);
-	pid_t		pid;
 
 	if (link == NULL)
 		return;
 	for (int waited = 0; waited < DROP_PATIENCE_MS; waited += POLL_MS)
 	{
+		TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DROP_PATIENCE_MS);
+		pid_t		pids[LINK_MAX_COPIERS + 1];
+		int			n;
+
 		SpinLockAcquire(&link->mutex);
-		link->dropping_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DROP_PATIENCE_MS);
-		pid = link->pid;
+		link->dropping_until = until;
 		SpinLockRelease(&link->mutex);
-		if (pid == 0 || pid == MyProcPid)
+		n = link_shared_pids(link, pids);
+		if (n == 0)
 			return;
-		kill(pid, SIGTERM);
+		for (int i = 0; i < n; i++)
+			kill(pids[i], SIGTERM);
 		nap();
 	}
 	ereport(ERROR,
@@ -288,7 +292,7 @@ ferry_wait_for_join(PG_FUNCTION_ARGS)
 	}
 }
 
-#define LINKS_NATTS 28
+#define LINKS_NATTS 23
 
 PG_FUNCTION_INFO_V1(ferry_links);
 
@@ -337,13 +341,54 @@ ferry_links(PG_FUNCTION_ARGS)
 		PUT(Int64GetDatum(link.clock_offset_us), link.clock_at == 0);
 		PUT(Int64GetDatum(link.clock_rtt_us), link.clock_at == 0);
 		PUT(TimestampTzGetDatum(link.clock_at), link.clock_at == 0);
-		PUT(ObjectIdGetDatum(link.copying), !OidIsValid(link.copying));
-		PUT(TimestampTzGetDatum(link.copying_since), !OidIsValid(link.copying));
-		PUT(Int64GetDatum(link.copied_rows), !OidIsValid(link.copying));
-		PUT(Int64GetDatum(link.copied_bytes), !OidIsValid(link.copying));
-		PUT(Int64GetDatum(link.copying_rows), !OidIsValid(link.copying) || link.copying_rows == 0);
 		Assert(n == LINKS_NATTS);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+#define COPIES_NATTS 7
+
+PG_FUNCTION_INFO_V1(ferry_copies);
+
+/* SQL: ferry._copies(): the tables that are being copied now, as shared memory has them */
+Datum
+ferry_copies(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			i = 0;
+	LinkShared *entry;
+
+	InitMaterializedSRF(fcinfo, 0);
+	while ((entry = link_shared_next(&i)) != NULL)
+	{
+		LinkCopier	copiers[LINK_MAX_COPIERS];
+		NameData	name;
+		pid_t		pid;
+
+		SpinLockAcquire(&entry->mutex);
+		memcpy(copiers, entry->copiers, sizeof(copiers));
+		namestrcpy(&name, entry->peer);
+		pid = entry->pid;
+		SpinLockRelease(&entry->mutex);
+		for (int c = 0; c < LINK_MAX_COPIERS; c++)
+		{
+			Datum		values[COPIES_NATTS];
+			bool		nulls[COPIES_NATTS] = {0};
+			int			n = 0;
+
+			if (!OidIsValid(copiers[c].relid))
+				continue;
+			PUT(NameGetDatum(&name), false);
+			PUT(Int32GetDatum(c == 0 ? pid : copiers[c].pid), false);
+			PUT(ObjectIdGetDatum(copiers[c].relid), false);
+			PUT(TimestampTzGetDatum(copiers[c].since), false);
+			PUT(Int64GetDatum(copiers[c].rows), false);
+			PUT(Int64GetDatum(copiers[c].bytes), false);
+			PUT(Int64GetDatum(copiers[c].rows_there), copiers[c].rows_there == 0);
+			Assert(n == COPIES_NATTS);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		}
 	}
 	return (Datum) 0;
 }

@@ -10,27 +10,42 @@ CREATE TABLE ferry.peer (
 	copy_via	name,
 	slot_lsn	pg_lsn,
 	via_lsn		pg_lsn,
+	formers		int NOT NULL DEFAULT -1,
 	created_at	timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE ferry.peer IS 'the nodes that this one pulls from; see the view ferry.peers';
 COMMENT ON COLUMN ferry.peer.by_hand IS 'made by ferry.add_peer; otherwise by the group, whose member this node is';
 COMMENT ON COLUMN ferry.peer.copy_via IS 'the peer whose copy will bring what this one wrote before slot_lsn; null: copy from itself';
 COMMENT ON COLUMN ferry.peer.slot_lsn IS 'where its slot for us begins';
+COMMENT ON COLUMN ferry.peer.formers IS 'all its tables are here and were copied after it had been told of so many former members';
 COMMENT ON COLUMN ferry.peer.via_lsn IS 'the slot_lsn of which copy_via held all when its copy began';
 SELECT pg_catalog.pg_extension_config_dump('ferry.peer', '');
 
 CREATE TABLE ferry.copied_table (
 	peer		name NOT NULL,
 	relid		regclass NOT NULL,
-	is_due		boolean NOT NULL DEFAULT false,
+	formers		int NOT NULL DEFAULT 0,
 	row_count	bigint,
 	byte_count	bigint,
 	started_at	timestamptz,
 	copied_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	brought		text,
 	PRIMARY KEY (peer, relid)
 );
 COMMENT ON TABLE ferry.copied_table IS 'tables of which a peer''s states were copied; the others are, as soon as both sides have them';
-COMMENT ON COLUMN ferry.copied_table.is_due IS 'a member has left: what the peer holds of its writes is still to be copied';
+COMMENT ON COLUMN ferry.copied_table.formers IS 'of how many former members the peer had been told before: if there are more, what it holds of their writes is still to be copied';
+
+COMMENT ON COLUMN ferry.copied_table.brought IS 'what the peer held when its states were read: what this node holds of these tables since; null if another''s copy brought them';
+
+/*
+ * Members that have left are never forgotten, so their number says which of them
+ * a peer was told of.
+ */
+CREATE FUNCTION ferry._formers() RETURNS int
+	LANGUAGE sql STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	BEGIN ATOMIC SELECT count(*)::int FROM ferry.member m WHERE m.is_dropped; END;
+COMMENT ON FUNCTION ferry._formers() IS 'internal: how many members have left';
 
 CREATE VIEW ferry.peers AS
 	SELECT p.name, p.node_id, p.dsn, p.forward, p.is_paused, p.by_hand, p.created_at FROM ferry.peer p;
@@ -38,10 +53,12 @@ COMMENT ON VIEW ferry.peers IS 'the nodes that this one pulls from';
 
 CREATE FUNCTION ferry._hello(protocol int, caller_id bigint, caller name,
 							 OUT node_id bigint, OUT name name, OUT now_us bigint, OUT encoding text, OUT groups text)
-	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
 	AS 'MODULE_PATHNAME', 'ferry_hello';
 
 COMMENT ON FUNCTION ferry._hello(int, bigint, name) IS 'internal: what this node is, for a peer that connects';
+REVOKE ALL ON FUNCTION ferry._hello(int, bigint, name) FROM PUBLIC;
 
 CREATE FUNCTION ferry._registered(names text[], OUT relid oid, OUT schema text, OUT name text) RETURNS SETOF record
 	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
@@ -75,7 +92,7 @@ COMMENT ON FUNCTION ferry._settle_new_tables() IS 'internal: tables that have be
 REVOKE ALL ON FUNCTION ferry._settle_new_tables() FROM PUBLIC;
 
 CREATE FUNCTION ferry._all_tables() RETURNS text[]
-	LANGUAGE sql STABLE PARALLEL UNSAFE
+	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 	SELECT coalesce(array_agg(x ORDER BY r.relid, i), '{}')
@@ -85,6 +102,7 @@ CREATE FUNCTION ferry._all_tables() RETURNS text[]
 		CROSS JOIN LATERAL (VALUES (1, n.nspname::text), (2, c.relname::text)) AS v(i, x);
 	END;
 COMMENT ON FUNCTION ferry._all_tables() IS 'internal: the tables under ferry here: {schema, name, ...}';
+REVOKE ALL ON FUNCTION ferry._all_tables() FROM PUBLIC;
 
 CREATE FUNCTION ferry._has_copied(peer name, names text[]) RETURNS boolean
 	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
@@ -223,12 +241,18 @@ CREATE FUNCTION ferry._links(OUT peer name, OUT state text, OUT pid int,
 		OUT txns bigint, OUT "rows" bigint, OUT conflicts bigint, OUT quarantined bigint,
 		OUT txns_per_s float8, OUT rows_per_s float8, OUT failures int, OUT next_retry timestamptz,
 		OUT error text, OUT error_at timestamptz,
-		OUT clock_offset_us bigint, OUT clock_rtt_us bigint, OUT clock_at timestamptz,
-		OUT copying oid, OUT copying_since timestamptz, OUT copied_rows bigint, OUT copied_bytes bigint, OUT copying_rows bigint)
+		OUT clock_offset_us bigint, OUT clock_rtt_us bigint, OUT clock_at timestamptz)
 	RETURNS SETOF record
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_links';
 COMMENT ON FUNCTION ferry._links() IS 'internal: links as shared memory has them';
+
+CREATE FUNCTION ferry._copies(OUT peer name, OUT pid int, OUT relation oid, OUT since timestamptz,
+		OUT row_count bigint, OUT byte_count bigint, OUT rows_there bigint)
+	RETURNS SETOF record
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_copies';
+COMMENT ON FUNCTION ferry._copies() IS 'internal: the tables that are being copied now, as shared memory has them';
 
 /* called before DROP EXTENSION */
 CREATE FUNCTION ferry._leave() RETURNS void

@@ -101,7 +101,7 @@ forget_copies(const char *peer_name)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	SPI_execute_with_args("DELETE FROM ferry.copied_table WHERE peer = $1", 1, types, args, NULL, false, 0);
-	SPI_execute_with_args("UPDATE ferry.peer SET slot_lsn = NULL WHERE name = $1", 1, types, args, NULL, false, 0);
+	SPI_execute_with_args("UPDATE ferry.peer SET slot_lsn = NULL, formers = -1 WHERE name = $1", 1, types, args, NULL, false, 0);
 	SPI_finish();
 	PopActiveSnapshot();
 	end = XactLastRecEnd;

@@ -125,6 +125,21 @@ link_shared_release(LinkShared *link)
 	LWLockRelease(array->lock);
 }
 
+int
+link_shared_pids(LinkShared *link, pid_t *pids)
+{
+	int			n = 0;
+
+	SpinLockAcquire(&link->mutex);
+	if (link->pid != 0 && link->pid != MyProcPid)
+		pids[n++] = link->pid;
+	for (int i = 1; i < LINK_MAX_COPIERS; i++)
+		if (link->copiers[i].pid != 0 && link->copiers[i].pid != MyProcPid)
+			pids[n++] = link->copiers[i].pid;
+	SpinLockRelease(&link->mutex);
+	return n;
+}
+
 void
 link_wake_peer(NodeId peer)
 {

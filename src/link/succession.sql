@@ -55,7 +55,7 @@ BEGIN
 		FROM ferry.holding h WHERE h.node_id = old;
 	DELETE FROM ferry.holding h WHERE h.node_id = old;
 	DELETE FROM ferry.copied_table;
-	UPDATE ferry.peer SET slot_lsn = NULL, via_lsn = NULL, copy_via = NULL;
+	UPDATE ferry.peer SET slot_lsn = NULL, via_lsn = NULL, copy_via = NULL, formers = -1;
 	FOR r IN SELECT o.roname FROM pg_replication_origin o WHERE o.roname LIKE format('ferry\_%s\_%%', lpad(to_hex(old), 8, '0')) LOOP
 		BEGIN
 			PERFORM pg_replication_origin_drop(r.roname);

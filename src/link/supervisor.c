@@ -8,6 +8,10 @@
  * after a wait that doubles with every failure, up to ferry.retry_max_ms, with
  * jitter, so that peers of a node that returns do not all come at once.
  *
+ * An error in one of its duties (a full disk, a lock that is not to be had) is
+ * logged and ends that duty for a while, not the supervisor and not the others:
+ * links go on whatever housekeeping meets.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -21,7 +25,9 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/condition_variable.h"
 #include "storage/latch.h"
+#include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -49,6 +55,20 @@ typedef struct Wanted
 } Wanted;
 
 static List *wanted = NIL;		/* of Wanted */
+
+/* something that the supervisor does over and over, and that may raise */
+typedef struct Duty
+{
+	void		(*work) (void);
+	long		delay_ms;		/* after an error: how long it is left alone; 0: it went well */
+	TimestampTz due;
+} Duty;
+
+#define RETRY_FIRST_MS 1000
+#define RETRY_LAST_MS 60000
+
+static uint32 seen_generation;	/* of the configuration that was read last */
+static long housekeeping_wait_ms;	/* until there is something to do again */
 
 static void
 forget_supervisor(int code, Datum arg)
@@ -195,27 +215,96 @@ clear_after_former(void)
 
 /* take the configuration if it is another one than was seen; ends the process if this is no node */
 static void
-follow_config(uint32 *seen)
+follow_config(void)
 {
 	static bool is_clear = true;
 	uint32		generation = pg_atomic_read_u32(&node_current()->config_generation);
 
-	if (generation != *seen)
+	if (generation != seen_generation)
 	{
 		if (!read_config())
 			proc_exit(0);
-		*seen = generation;
+		seen_generation = generation;
 		is_clear = false;
 	}
 	if (!is_clear)
 		is_clear = clear_after_former();
 }
 
+static void
+tend_clock(void)
+{
+	static TimestampTz due = 0;
+
+	if (GetCurrentTimestamp() < due)
+		return;
+	node_clock_keep_ahead();
+	schedule_tend(wanted != NIL);
+	due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_EVERY_MS);
+}
+
+/* nobody is told anything, and no link is started, while it is not certain who we are */
+static void
+resolve_doubt(void)
+{
+	ListCell   *lc;
+
+	if (pg_atomic_read_u32(&node_current()->doubt) == NODE_IS_SURE)
+		return;
+	succession_resolve();
+	if (pg_atomic_read_u32(&node_current()->doubt) == NODE_IS_SURE)
+	{
+		follow_config();
+		return;
+	}
+	foreach(lc, wanted)
+		if (((Wanted *) lfirst(lc))->handle)
+			TerminateBackgroundWorker(((Wanted *) lfirst(lc))->handle);
+}
+
+static void
+keep_house(void)
+{
+	housekeeping_wait_ms = LOOK_EVERY_MS;
+	housekeeping_wait_ms = housekeeping();
+}
+
+static Duty config_duty = {follow_config};
+static Duty clock_duty = {tend_clock};
+static Duty doubt_duty = {resolve_doubt};
+static Duty house_duty = {keep_house};
+
+/* do it, unless it was left alone for a while; an error is logged */
+static void
+do_duty(Duty *d)
+{
+	if (d->delay_ms != 0 && GetCurrentTimestamp() < d->due)
+		return;
+	PG_TRY();
+	{
+		d->work();
+		d->delay_ms = 0;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(TopMemoryContext);
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		LWLockReleaseAll();
+		ConditionVariableCancelSleep();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		d->delay_ms = d->delay_ms == 0 ? RETRY_FIRST_MS : Min(2 * d->delay_ms, RETRY_LAST_MS);
+		d->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), d->delay_ms);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(TopMemoryContext);
+}
+
 void
 ferry_supervisor_main(Datum arg)
 {
-	uint32		seen;
-	TimestampTz clock_due = 0;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -230,7 +319,7 @@ ferry_supervisor_main(Datum arg)
 	if (!read_config())
 		proc_exit(0);
 	node_set_supervisor(MyLatch);
-	seen = pg_atomic_read_u32(&node_current()->config_generation) - 1;
+	seen_generation = pg_atomic_read_u32(&node_current()->config_generation) - 1;
 
 	for (;;)
 	{
@@ -243,27 +332,14 @@ ferry_supervisor_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		follow_config(&seen);
-		if (GetCurrentTimestamp() >= clock_due)
-		{
-			node_clock_keep_ahead();
-			schedule_tend(wanted != NIL);
-			clock_due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_EVERY_MS);
-		}
+		do_duty(&config_duty);
+		do_duty(&clock_duty);
+		do_duty(&doubt_duty);
 		if (pg_atomic_read_u32(&node_current()->doubt) != NODE_IS_SURE)
-		{
-			/* nobody is told anything, and no link is started, while it is not certain who we are */
-			succession_resolve();
-			if (pg_atomic_read_u32(&node_current()->doubt) != NODE_IS_SURE)
-			{
-				foreach(lc, wanted)
-					if (((Wanted *) lfirst(lc))->handle)
-						TerminateBackgroundWorker(((Wanted *) lfirst(lc))->handle);
-				goto wait;
-			}
-			follow_config(&seen);
-		}
-		wait_ms = Min(wait_ms, housekeeping());
+			goto wait;
+		do_duty(&house_duty);
+		if (house_duty.delay_ms == 0)
+			wait_ms = Min(wait_ms, housekeeping_wait_ms);
 		foreach(lc, wanted)
 		{
 			Wanted	   *w = lfirst(lc);

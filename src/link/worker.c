@@ -111,6 +111,7 @@ typedef struct Worker
 	uint64		seen_conflicts;
 	uint64		seen_quarantined;
 	TimestampTz rated_at;
+	bool		careful;		/* this run began row by row */
 	bool		applying;		/* an error now is an error of merging */
 	TimestampTz careful_until;	/* then back to normal mode; 0: we are in it */
 } Worker;
@@ -128,9 +129,10 @@ set_state(LinkState state)
 static void
 detach(int code, Datum arg)
 {
+	copy_end_helpers(me.link);
 	SpinLockAcquire(&me.link->mutex);
 	me.link->pid = 0;
-	me.link->copying = InvalidOid;
+	me.link->copiers[0].relid = InvalidOid;
 	if (me.link->state != LINK_WAITING && me.link->state != LINK_HELD)
 		me.link->state = LINK_STOPPED;
 	SpinLockRelease(&me.link->mutex);
@@ -599,7 +601,7 @@ record_error(const ErrorData *error)
 	LinkShared *link = me.link;
 	TimestampTz now = GetCurrentTimestamp();
 	char		text[LINK_ERROR_BYTES];
-	bool		careful = me.applying && !apply_error_is_transient(error->sqlerrcode);
+	bool		careful = me.applying && !me.careful && !apply_error_is_transient(error->sqlerrcode);
 	bool		news;
 
 	snprintf(text, sizeof(text), "%s%s%s", error->message ? error->message : "unknown error",
@@ -610,7 +612,7 @@ record_error(const ErrorData *error)
 	memcpy(link->error, text, sizeof(text));
 	link->error_at = now;
 	link->failures++;
-	if (careful && !link->careful)
+	if (careful)
 	{
 		link->careful = true;
 		link->state = LINK_WAITING;
@@ -634,9 +636,8 @@ static void
 run(void)
 {
 	uint32		generation;
-	bool		careful;
+	CopyManner	manner;
 	XLogRecPtr	start;
-	bool		went_back;
 	bool		whole;
 	StreamNews *news;
 
@@ -644,23 +645,24 @@ run(void)
 		return;
 	generation = pg_atomic_read_u32(&node_current()->config_generation);
 	SpinLockAcquire(&me.link->mutex);
-	careful = me.link->careful;
+	manner.careful = me.careful = me.link->careful;
 	me.link->careful = false;
 	SpinLockRelease(&me.link->mutex);
 
+	manner.formers = greeting_formers();
 	if (!connect_to_peer() || pg_atomic_read_u32(&node_current()->config_generation) != generation)
 		return;
 	fetcher_install(me.peer, me.dsn);
-	start = progress_begin(me.conn, me.peer, me.peer_id, &went_back);
+	start = progress_begin(me.conn, me.peer, me.peer_id, &manner.went_back);
 	own_write_publish();
 	set_state(LINK_COPYING);
 	me.applying = true;
-	copy_due_tables(me.conn, me.link, me.peer_id, careful, went_back);
+	copy_due_tables(me.conn, me.link, me.peer_id, &manner);
 	me.applying = false;
 	whole = copy_is_whole(me.conn, me.peer);
 	news = stream_news_create(me.peer_id, CurrentMemoryContext);
 	claims_ask(me.conn, news);
-	start_streaming(start, careful, whole, news);
+	start_streaming(start, manner.careful, whole, news);
 	stream(generation);
 }
 

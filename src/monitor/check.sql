@@ -7,9 +7,10 @@ AS $$
 DECLARE
 	message text;
 	detail	text;
+	lacks	text;
 BEGIN
-	PERFORM ferry._probe_peer(dsn);
-	RETURN NULL;
+	lacks := ferry._ask_peer(dsn, 'SELECT ferry._peer_lacks()');
+	RETURN 'the role of its dsn is not allowed all that it needs there: ' || lacks;
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
 	RETURN concat_ws(': ', message, nullif(detail, ''));
@@ -51,8 +52,8 @@ BEGIN
 	IF NOT EXISTS (SELECT FROM ferry.local_node) THEN
 		RETURN QUERY SELECT 'node', 'this database is not a node', 'SELECT ferry.create_node(name, dsn)';
 	END IF;
-	/* one launcher, a supervisor and sometimes a verifier a node, a worker a link */
-	n := 1 + 2 * nodes + links;
+	/* one launcher, a supervisor and sometimes a verifier a node, a worker a link, and those that help one of them to copy */
+	n := 1 + 2 * nodes + links + current_setting('ferry.copy_workers')::int - 1;
 	IF current_setting('max_worker_processes')::int < n + 2 THEN
 		RETURN QUERY SELECT 'max_worker_processes', format('%s are set, ferry needs %s and others need some too', current_setting('max_worker_processes'), n),
 			format('max_worker_processes = %s    # in postgresql.conf, then restart', n + 8);
@@ -70,7 +71,8 @@ BEGIN
 		problem := ferry._check_peer(p.dsn);
 		IF problem IS NOT NULL THEN
 			item := 'peer ' || p.name;
-			remedy := 'check its dsn, server and pg_hba.conf; to change the dsn: ferry.drop_peer and ferry.add_peer';
+			remedy := CASE WHEN problem ~ 'not allowed|permission denied' THEN 'do that at the peer, as a superuser; all that its role needs: ferry.grant_peer'
+				ELSE 'check its dsn, server and pg_hba.conf; to change the dsn: ferry.drop_peer and ferry.add_peer' END;
 			RETURN NEXT;
 		END IF;
 	END LOOP;

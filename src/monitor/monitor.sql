@@ -81,24 +81,24 @@ COMMENT ON COLUMN ferry.nodes.holds IS 'what it is known to hold: <node id>:<sta
 
 CREATE VIEW ferry.progress AS
 	SELECT p.name AS peer, r.relid AS relation,
-		   CASE WHEN l.copying = r.relid THEN 'copying'
-				WHEN c.relid IS NOT NULL AND NOT c.is_due THEN 'done'
+		   CASE WHEN k.relation IS NOT NULL THEN 'copying'
+				WHEN c.formers >= f.formers THEN 'done'
 				WHEN p.copy_via IS NOT NULL THEN 'by ' || p.copy_via
 				ELSE 'waiting' END AS state,
-		   CASE WHEN l.copying = r.relid THEN l.copied_rows ELSE c.row_count END AS rows,
-		   CASE WHEN l.copying = r.relid THEN l.copied_bytes ELSE c.byte_count END AS bytes,
-		   CASE WHEN l.copying = r.relid THEN l.copying_rows END AS rows_there,
+		   coalesce(k.row_count, c.row_count) AS rows,
+		   coalesce(k.byte_count, c.byte_count) AS bytes,
+		   k.rows_there,
 		   w.rows_per_second,
-		   CASE WHEN l.copying = r.relid AND w.rows_per_second > 0 AND l.copying_rows >= l.copied_rows
-				THEN make_interval(secs => (l.copying_rows - l.copied_rows) / w.rows_per_second) END AS time_left,
-		   CASE WHEN l.copying = r.relid THEN l.copying_since ELSE c.started_at END AS started_at,
-		   CASE WHEN l.copying IS DISTINCT FROM r.relid AND NOT c.is_due THEN c.copied_at END AS done_at
-	FROM ferry.peer p CROSS JOIN ferry.registered_table r
+		   CASE WHEN w.rows_per_second > 0 AND k.rows_there >= k.row_count
+				THEN make_interval(secs => (k.rows_there - k.row_count) / w.rows_per_second) END AS time_left,
+		   coalesce(k.since, c.started_at) AS started_at,
+		   CASE WHEN k.relation IS NULL AND c.formers >= f.formers THEN c.copied_at END AS done_at
+	FROM ferry.peer p CROSS JOIN ferry.registered_table r CROSS JOIN (SELECT ferry._formers() AS formers) f
 		LEFT JOIN ferry.copied_table c ON c.peer = p.name AND c.relid = r.relid
-		LEFT JOIN ferry._links() l ON l.peer = p.name
-		CROSS JOIN LATERAL (SELECT CASE WHEN l.copying = r.relid
-				THEN l.copied_rows / greatest(extract(epoch FROM clock_timestamp() - l.copying_since), 0.001)
-				ELSE c.row_count / greatest(extract(epoch FROM c.copied_at - c.started_at), 0.001) END::float8) AS w(rows_per_second);
+		LEFT JOIN ferry._copies() k ON k.peer = p.name AND k.relation = r.relid
+		CROSS JOIN LATERAL (SELECT (CASE WHEN k.relation IS NOT NULL
+				THEN k.row_count / greatest(extract(epoch FROM clock_timestamp() - k.since), 0.001)
+				ELSE c.row_count / greatest(extract(epoch FROM c.copied_at - c.started_at), 0.001) END)::float8) AS w(rows_per_second);
 COMMENT ON VIEW ferry.progress IS 'how far copies from peers are, by table';
 COMMENT ON COLUMN ferry.progress.state IS 'waiting, copying, done; or "by" the peer whose copy brings this one''s rows too';
 COMMENT ON COLUMN ferry.progress.rows_there IS 'about how many rows the peer has, as its statistics say';

@@ -287,6 +287,19 @@ holding_raise(const NodeVector *received, bool whole)
 }
 
 void
+holding_promise(const NodeVector *v)
+{
+	NodeShared *node = node_current();
+	bool		grew;
+
+	LWLockAcquire(array->lock, LW_EXCLUSIVE);
+	grew = promise(holding_of(node), v);
+	LWLockRelease(array->lock);
+	if (grew)
+		holding_tell(node);
+}
+
+void
 holding_quarantined(const Version *version)
 {
 	Holding    *h = holding_of(node_current());

@@ -37,6 +37,9 @@ extern void holding_received(NodeVector *out);
  */
 extern void holding_raise(const NodeVector *received, bool whole);
 
+/* this node holds all that there is of some nodes that write no more; not told to those who wait for it */
+extern void holding_promise(const NodeVector *v);
+
 /*
  * A state with this version waits in quarantine, in this transaction: what it
  * holds is not promised.  The caller has ferry.quarantined locked.

@@ -50,6 +50,7 @@ extern int	ferry_max_clock_skew_ms;
 extern int	ferry_retry_initial_ms;
 extern int	ferry_retry_max_ms;
 extern int	ferry_batch_ms;
+extern int	ferry_copy_workers;
 extern int	ferry_housekeeping_ms;
 extern bool ferry_prune;
 extern int	ferry_compression;	/* Compression */

@@ -5,6 +5,7 @@
 #	$cable->freeze; $cable->thaw;			nothing moves, no connection breaks
 #	$cable->cut; $cable->mend;				connections break, new ones are refused
 #	$cable->cut_after($n)					every connection breaks after about n bytes
+#	FerryCable->new($server, rate => $n)	at most about n bytes a second in all
 package FerryCable;
 use strict;
 use warnings;
@@ -17,7 +18,7 @@ sub new
 	my ($class, $server, %o) = @_;
 	my $listener = IO::Socket::INET->new(Listen => 16, LocalAddr => '127.0.0.1', ReuseAddr => 1)
 	  or die "could not listen: $!";
-	my $self = bless { port => $listener->sockport, server => $server, budget => $o{cut_after} }, $class;
+	my $self = bless { port => $listener->sockport, server => $server, budget => $o{cut_after}, rate => $o{rate} }, $class;
 	$self->_start($listener);
 	return $self;
 }
@@ -32,7 +33,7 @@ sub _start
 	if ($pid == 0)
 	{
 		$SIG{TERM} = 'DEFAULT';
-		eval { _carry($listener, $path, $self->{budget}) };
+		eval { _carry($listener, $path, $self->{budget}, $self->{rate}) };
 		require POSIX;
 		POSIX::_exit(0);
 	}
@@ -44,7 +45,7 @@ sub _start
 # the process that is the cable
 sub _carry
 {
-	my ($listener, $path, $budget) = @_;
+	my ($listener, $path, $budget, $rate) = @_;
 	my $select = IO::Select->new($listener);
 	my (%other, %left);
 	while (1)
@@ -64,6 +65,7 @@ sub _carry
 			my $o = $other{$s} or next;
 			my $n = sysread($s, my $data, 16384);
 			if ($n) { $left{$s} -= $n; }
+			select(undef, undef, undef, $n / $rate) if $n && $rate;
 			if (!$n || $left{$s} < 0 || !_write_all($o, $data))
 			{
 				$select->remove($s, $o);

@@ -5,8 +5,9 @@ use warnings;
 use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Test::More;
 
-our @EXPORT = qw(ferry_cluster ferry_node ferry_dsn ferry_link ferry_settled);
+our @EXPORT = qw(ferry_cluster ferry_node ferry_dsn ferry_link ferry_settled ferry_error ferry_meshed ferry_equal ferry_load ferry_end_load);
 
 # a running server that preloads ferry
 sub ferry_cluster
@@ -62,5 +63,50 @@ sub ferry_settled
 	my ($n, $db) = @_;
 	return $n->safe_psql($db // 'postgres', "SELECT ferry.wait_for_peers('60 s')") eq 't';
 }
+
+# what a statement that must fail says, with SQLSTATE, detail and hint, as one line
+sub ferry_error
+{
+	my ($n, $sql, $db) = @_;
+	my ($rc, $out, $err) = $n->psql($db // 'postgres', $sql, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+	$err =~ s/\s+/ /g;
+	return $err;
+}
+
+# every one of these streams from all the others
+sub ferry_meshed
+{
+	my (@n) = @_;
+	for my $n (@n)
+	{
+		$n->poll_query_until('postgres', 'SELECT count(*) = ' . (@n - 1) . " AND bool_and(state = 'streaming') FROM ferry.lag") or return 0;
+	}
+	return 1;
+}
+
+# checks that a query gives the same on all of them, when all has arrived
+sub ferry_equal
+{
+	my ($what, $query, @n) = @_;
+	ok(ferry_meshed(@n), "$what: all links stream");
+	for my $round (1, 2) { for (@n) { ferry_settled($_) or fail("$what: " . $_->name . ' is not settled'); } }
+	my ($sum) = my @all = map { $_->safe_psql('postgres', "SELECT count(*) || ' ' || md5(string_agg(r::text, '|' ORDER BY r::text)) FROM ($query) r") } @n;
+	is("@all", join(' ', ($sum) x @n), "$what: the same on all");
+	return $sum =~ s/ .*//r;
+}
+
+# a pgbench script in the background
+sub ferry_load
+{
+	my ($n, $script, %o) = @_;
+	my $file = $n->basedir . '/load.sql';
+	open my $f, '>', $file or die;
+	print $f $script;
+	close $f;
+	return IPC::Run::start([ 'pgbench', '-n', '-R', $o{rate} // 150, '-T', 600, '-c', 2, '-f', $file, '-h', $n->host, '-p', $n->port, 'postgres' ],
+		'>', \my $out, '2>', \my $err);
+}
+
+sub ferry_end_load { my ($load) = @_; $load->signal('INT'); $load->finish; return; }
 
 1;

@@ -16,13 +16,7 @@ note "seed $seed";
 
 my %node = map { $_ => ferry_cluster($_) } qw(a b c d);
 sub one { my ($n, $sql) = @_; return $node{$n}->safe_psql('postgres', $sql); }
-sub error_of
-{
-	my ($n, $sql) = @_;
-	my ($rc, $out, $err) = $node{$n}->psql('postgres', $sql, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
-	$err =~ s/\s+/ /g;
-	return $err;
-}
+sub error_of { my ($n, $sql) = @_; return ferry_error($node{$n}, $sql); }
 sub join_group { my ($n, $sponsor) = @_; return one($n, "SELECT ferry.join('" . ferry_dsn($node{$sponsor}) . "')"); }
 
 # --- the first node, with definitions that hang together ---
@@ -50,8 +44,7 @@ one('a', q{
 
 # --- load: each node writes rows of its own and rows of all ---
 
-my $script = $node{a}->basedir . '/load.sql';
-append_to_file($script, q{\set id random(1, 3000)
+my $script = q{\set id random(1, 3000)
 \set k random(0, 999)
 BEGIN;
 UPDATE accounts SET balance = balance + 1 WHERE id = :id;
@@ -59,7 +52,7 @@ INSERT INTO accounts (id, note) VALUES (nextval('mine'), current_setting('port')
 END;
 UPDATE parted SET v = v || 'x' WHERE k = 'k' || :k AND at = :k;
 DELETE FROM "Odd One"."Order" WHERE id = :id;
-});
+};
 my $nth = 0;
 my %load;
 sub start_load
@@ -67,8 +60,7 @@ sub start_load
 	my ($n) = @_;
 	$nth++;
 	one($n, "CREATE SEQUENCE IF NOT EXISTS mine; ALTER SEQUENCE mine RESTART WITH ${nth}000000");
-	$load{$n} = IPC::Run::start([ 'pgbench', '-n', '-R', 150, '-T', 600, '-c', 2, '-f', $script, '-h', $node{$n}->host, '-p', $node{$n}->port, 'postgres' ],
-		'>', \my $out, '2>', \my $err);
+	$load{$n} = ferry_load($node{$n}, $script);
 	return;
 }
 start_load('a');
@@ -125,7 +117,7 @@ for my $n (qw(a b c d))
 {
 	ok($node{$n}->poll_query_until('postgres', "SELECT count(*) = 3 AND bool_and(state = 'streaming') FROM ferry.lag"), "$n has links with all others");
 }
-for (sort keys %load) { $load{$_}->signal('INT'); $load{$_}->finish; }
+ferry_end_load($load{$_}) for sort keys %load;
 
 sub settle { my @n = @_; for my $round (1 .. 2) { for (@n) { ferry_settled($node{$_}) or return 0; } } return 1; }
 ok(settle(qw(a b c d)), 'all hold all');

@@ -12,37 +12,15 @@ use FerryNodes;
 
 my %node = map { $_ => ferry_cluster($_, "ferry.housekeeping_ms = 200\n") } qw(a b c d);
 sub one { my ($n, $sql) = @_; return $node{$n}->safe_psql('postgres', $sql); }
-sub error_of
-{
-	my ($n, $sql) = @_;
-	my ($rc, $out, $err) = $node{$n}->psql('postgres', $sql, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
-	$err =~ s/\s+/ /g;
-	return $err;
-}
+sub error_of { my ($n, $sql) = @_; return ferry_error($node{$n}, $sql); }
+sub settled_links { return ferry_meshed(map { $node{$_} } @_); }
+sub equal_on { my ($what, @n) = @_; return ferry_equal($what, 'SELECT * FROM t', map { $node{$_} } @n); }
 for my $n (qw(a b c d))
 {
 	ferry_node($node{$n}, $n);
 	one($n, $n eq 'a' ? "CREATE TABLE t (id int PRIMARY KEY, v text); SELECT ferry.add_table('t'); INSERT INTO t SELECT i, 'of a' FROM generate_series(1, 1000) i"
 		: "SET client_min_messages = warning; SELECT ferry.join('" . ferry_dsn($node{a}) . "')");
 	is(one($n, "SELECT ferry.wait_for_join('120 s')"), 't', "$n has joined") if $n ne 'a';
-}
-sub settled_links
-{
-	my (@n) = @_;
-	for my $n (@n)
-	{
-		$node{$n}->poll_query_until('postgres', 'SELECT count(*) = ' . (@n - 1) . " AND bool_and(state = 'streaming') FROM ferry.lag") or return 0;
-	}
-	return 1;
-}
-sub equal_on
-{
-	my ($what, @n) = @_;
-	ok(settled_links(@n), "$what: all links stream");
-	for my $round (1, 2) { for (@n) { ferry_settled($node{$_}) or fail("$what: $_ is not settled"); } }
-	my ($sum) = my @all = map { one($_, "SELECT count(*) || ' ' || md5(string_agg(r::text, '|' ORDER BY id)) FROM t r") } @n;
-	is("@all", join(' ', ($sum) x @n), "$what: the same rows and versions on all");
-	return;
 }
 ok(settled_links(qw(a b c d)), 'a mesh of four');
 

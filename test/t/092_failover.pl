@@ -14,13 +14,9 @@ use FerryNodes;
 
 my %node = map { $_ => ferry_cluster($_) } qw(a b c);
 sub one { my ($n, $sql) = @_; return $node{$n}->safe_psql('postgres', $sql); }
-sub error_of
-{
-	my ($n, $sql) = @_;
-	my ($rc, $out, $err) = $node{$n}->psql('postgres', $sql, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
-	$err =~ s/\s+/ /g;
-	return $err;
-}
+sub error_of { my ($n, $sql) = @_; return ferry_error($node{$n}, $sql); }
+sub settled_links { return ferry_meshed(map { $node{$_} } @_); }
+sub equal_on { my ($what, @n) = @_; return ferry_equal($what, 'SELECT id, v, by, _ferry FROM t', map { $node{$_} } @n); }
 sub id_of { my ($n) = @_; return one($n, 'SELECT node_id FROM ferry.local_node'); }
 
 # who may take over has a known port, so that each dsn names both
@@ -40,24 +36,6 @@ for my $n (qw(a b c))
 		"CREATE TABLE t (id bigint PRIMARY KEY, v int NOT NULL, by text); SELECT ferry.add_table('t')" : "SELECT ferry.join('$dsn{a}')"));
 	is(one($n, "SELECT ferry.wait_for_join('120 s')"), 't', "$n has joined");
 }
-sub settled_links
-{
-	my (@n) = @_;
-	for my $n (@n)
-	{
-		$node{$n}->poll_query_until('postgres', 'SELECT count(*) = ' . (@n - 1) . " AND bool_and(state = 'streaming') FROM ferry.lag") or return 0;
-	}
-	return 1;
-}
-sub equal_on
-{
-	my ($what, @n) = @_;
-	ok(settled_links(@n), "$what: all links stream");
-	for my $round (1, 2) { for (@n) { ferry_settled($node{$_}) or fail("$what: $_ is not settled"); } }
-	my ($sum) = my @all = map { one($_, "SELECT count(*) || ' ' || md5(string_agg(r::text, '|' ORDER BY id)) FROM (SELECT id, v, by, _ferry FROM t) r") } @n;
-	is("@all", join(' ', ($sum) x @n), "$what: the same rows and versions on all");
-	return;
-}
 ok(settled_links(qw(a b c)), 'a mesh');
 
 # --- a standby of a; an old backup of c ---
@@ -71,11 +49,8 @@ one('c', "INSERT INTO t SELECT 500001 + i, 0, 'c after its backup' FROM generate
 
 # --- load on a; the standby falls behind; what a writes last reaches b alone ---
 
-my $script = $node{a}->basedir . '/load.sql';
-append_to_file($script, "\\set id random(1, 200)\nINSERT INTO t VALUES (:id, 1, 'load') ON CONFLICT (id) DO UPDATE SET v = t.v + 1, by = 'load';\nINSERT INTO t VALUES (nextval('s'), 0, 'new');\n");
 one('a', 'CREATE SEQUENCE s START 1000');
-my $load = IPC::Run::start([ 'pgbench', '-n', '-c', 2, '-R', 300, '-T', 600, '-f', $script, '-h', $node{a}->host, '-p', $node{a}->port, 'postgres' ],
-	'>', \my $out, '2>', \my $err);
+my $load = ferry_load($node{a}, "\\set id random(1, 200)\nINSERT INTO t VALUES (:id, 1, 'load') ON CONFLICT (id) DO UPDATE SET v = t.v + 1, by = 'load';\nINSERT INTO t VALUES (nextval('s'), 0, 'new');\n", rate => 300);
 $second{a}->poll_query_until('postgres', 'SELECT count(*) > 300 FROM t');
 my $receiver = $second{a}->safe_psql('postgres', 'SELECT pid FROM pg_stat_wal_receiver');
 kill 'STOP', $receiver;
