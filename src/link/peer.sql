@@ -42,7 +42,7 @@ COMMENT ON COLUMN ferry.copied_table.brought IS 'what the peer held when its sta
  * a peer was told of.
  */
 CREATE FUNCTION ferry._formers() RETURNS int
-	LANGUAGE sql STABLE PARALLEL UNSAFE
+	LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC SELECT count(*)::int FROM ferry.member m WHERE m.is_dropped; END;
 COMMENT ON FUNCTION ferry._formers() IS 'internal: how many members have left';

@@ -53,7 +53,7 @@ BEGIN
 		RETURN QUERY SELECT 'node', 'this database is not a node', 'SELECT ferry.create_node(name, dsn)';
 	END IF;
 	/* one launcher, a supervisor and sometimes a verifier a node, a worker a link, and those that help one of them to copy */
-	n := 1 + 2 * nodes + links + current_setting('ferry.copy_workers')::int - 1;
+	n := 1 + 2 * nodes + links + coalesce(current_setting('ferry.copy_workers', true)::int, 1) - 1;
 	IF current_setting('max_worker_processes')::int < n + 2 THEN
 		RETURN QUERY SELECT 'max_worker_processes', format('%s are set, ferry needs %s and others need some too', current_setting('max_worker_processes'), n),
 			format('max_worker_processes = %s    # in postgresql.conf, then restart', n + 8);
