@@ -85,6 +85,15 @@
 #define COMPAT_UPDATE_COLNOS(mtstate) (((ModifyTable *) (mtstate)->ps.plan)->updateColnosLists)
 #endif
 
+/* 18: RETURNING may ask for old and new rows, of which one may not be */
+#if PG_VERSION_NUM >= 180000
+#define compat_pass_returning_flags(from, to) \
+	((to)->flags = ((to)->flags & ~(EEO_FLAG_OLD_IS_NULL | EEO_FLAG_NEW_IS_NULL)) | \
+	 ((from)->flags & (EEO_FLAG_OLD_IS_NULL | EEO_FLAG_NEW_IS_NULL)))
+#else
+#define compat_pass_returning_flags(from, to) ((void) 0)
+#endif
+
 /* 16: maps to a partition are made on demand */
 #if PG_VERSION_NUM >= 160000
 #define compat_root_to_leaf_map(rri, estate) ExecGetRootToChildMap(rri, estate)

@@ -3,8 +3,8 @@
  * fetch.c
  *		A row's state, asked of the peer from which we merge just now.
  *
- * Two things cannot be decided from a state alone: the value of a TOASTed column
- * that its last write left out and that we do not hold, and whether a row that
+ * Two things cannot be decided from a state alone: the value of a column
+ * that it left out and that we do not hold (core/narrow.c), and whether a row that
  * stands in the way of a unique value is still there at its writer's.  Both are
  * answered by the sender, which has merged what it sends.  What it answers is a
  * state like any other, perhaps newer than the stream's: merging it early does
@@ -66,6 +66,12 @@ bad_answer(const char *peer, const char *why)
 			 errdetail_internal("%s", why)));
 }
 
+bool
+fetch_is_possible(const char *peer)
+{
+	return source_get != NULL && peer != NULL && strcmp(peer, source_peer) == 0;
+}
+
 /* the state in an answer */
 static RowState *
 read_answer(ApplyTarget *t, const char *peer, const void *frame, size_t len)
@@ -109,7 +115,7 @@ ask(ApplyTarget *t, const RowState *key, const char *peer, const char *at_least,
 	void	   *frame;
 	size_t		len;
 
-	if (source_get == NULL || peer == NULL || strcmp(peer, source_peer) != 0)
+	if (!fetch_is_possible(peer))
 		return FETCH_NOBODY;
 	json = DatumGetJsonbP(state_key_to_jsonb(target_table(t), rel, key));
 	frame = source_get(source_arg, get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel),

@@ -19,6 +19,9 @@ typedef void *(*FetchFunction) (void *arg, const char *schema, const char *name,
 
 extern void fetch_set_source(const char *peer, FetchFunction get, void *arg);
 
+/* would fetch_state ask this peer? */
+extern bool fetch_is_possible(const char *peer);
+
 /*
  * What peer holds of the key: allocated in the current context; NULL if it holds
  * nothing or cannot be asked (it is not the one named by fetch_set_source).

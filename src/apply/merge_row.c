@@ -21,8 +21,8 @@
  *	  the tombstone is merged into the row as if it had come from a peer.
  *
  * What the merged row holds is state/merge_values.c's to say.  Where a state does
- * not bring a large value that its write left alone, and we do not hold it, the
- * sender is asked for the row as it holds it, which is merged instead (fetch.c).
+ * not bring a value that its write left alone, and we do not hold it, the sender
+ * is asked, once, for the row as it holds it, which is merged instead (fetch.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -145,7 +145,7 @@ typedef enum Round
 /* merge remote into the row found (tomb NULL) or into the tombstone at tomb_tid */
 static Round
 merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_tid,
-		   RowState *remote, const char *peer, ApplyResult *result)
+		   RowState *remote, const char *peer, bool can_ask, ApplyResult *result)
 {
 	const FerryTable *table = target_table(t);
 	Tombstones *tombs = target_tombstones(t);
@@ -154,6 +154,7 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 	RowState   *merged;
 	Conflict	conflict;
 	Conflict	invalid;
+	const RowState *image = remote; /* of remote, as far as it is known */
 	bool		conflicted = false;
 	bool		resolved = false;
 
@@ -164,14 +165,21 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 		return ROUND_DONE;
 	}
 
-	if (state_lacks_value(table, &plan, local, remote))
+	if (can_ask && state_lacks_value(table, &plan, local, remote, true))
 		return ROUND_FETCH;
 	merged = state_merge(table, rel, &plan, local, remote);
 	if (plan.outcome == MERGE_MERGED)
 	{
-		conflicted = find_conflict(table, rel, &plan, local, remote, &conflict);
+		bool		whole;
+
+		image = state_completed(table, remote, local, &whole);
+
+		/* what constraints tie together may have to be taken from remote */
+		if (can_ask && !whole && merged->alive && RelationGetDescr(rel)->constr && RelationGetDescr(rel)->constr->num_check > 0)
+			return ROUND_FETCH;
+		conflicted = find_conflict(table, rel, &plan, local, image, &conflict);
 		resolved = merged->alive &&
-			merged_check(t, &plan, local, remote, found ? found->slot : NULL, merged, false, &invalid);
+			merged_check(t, &plan, local, image, found ? found->slot : NULL, merged, false, &invalid);
 	}
 
 	if (local->alive)
@@ -185,7 +193,7 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 		{
 			if (!target_delete(t, found))
 				return ROUND_AGAIN;
-			tombstones_put(tombs, merged, NULL);
+			tombstones_put_later(tombs, merged);
 			CommandCounterIncrement();
 		}
 	}
@@ -202,11 +210,11 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 	}
 
 	if (conflicted)
-		conflict_record(table, rel, peer, local, remote, &conflict);
+		conflict_record(table, rel, peer, local, image, &conflict);
 	if (resolved)
 	{
 		own_write_note(t, merged);
-		conflict_record(table, rel, peer, local, remote, &invalid);
+		conflict_record(table, rel, peer, local, image, &invalid);
 	}
 	*result = conflicted || resolved ? APPLY_CONFLICT :
 		plan.outcome == MERGE_TAKEN ? APPLY_APPLIED : APPLY_MERGED;
@@ -270,17 +278,8 @@ merge_pair(ApplyTarget *t, RowState *local, ApplyFound *found, RowState *tomb, I
 		CommandCounterIncrement();
 		return ROUND_DONE;
 	}
-	switch (merge_with(t, local, found, NULL, tomb, NULL, &ignored))
-	{
-		case ROUND_DONE:
-			break;
-		case ROUND_FETCH:
-			/* there is nobody to ask: say which value it is */
-			(void) state_merge(table, target_relation(t), &plan, local, tomb);
-			/* FALLTHROUGH */
-		case ROUND_AGAIN:
-			return ROUND_AGAIN;
-	}
+	if (merge_with(t, local, found, NULL, tomb, NULL, false, &ignored) == ROUND_AGAIN)
+		return ROUND_AGAIN;
 	tombstones_remove(tombs, tomb_tid);
 	CommandCounterIncrement();
 	return ROUND_DONE;
@@ -379,6 +378,7 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 	Tombstones *tombs = target_tombstones(t);
 	Datum		key[INDEX_MAX_KEYS];
 	bool		maybe_pair = false;
+	bool		can_ask = fetch_is_possible(peer);
 
 	/* one writer and one dot: a birth, or an update of all columns */
 	bool		one_dot = remote->alive && remote->version.nvv == 1 &&
@@ -419,7 +419,7 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 					continue;
 				}
 			}
-			switch (merge_with(t, local, &found, NULL, remote, peer, &result))
+			switch (merge_with(t, local, &found, NULL, remote, peer, can_ask, &result))
 			{
 				case ROUND_DONE:
 					return result;
@@ -427,6 +427,7 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 					remote = whole_state(t, remote, peer);
 					if (remote == NULL)
 						return APPLY_IGNORED;
+					can_ask = false;
 					break;
 				case ROUND_AGAIN:
 					break;
@@ -440,7 +441,7 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 		local = tombstones_any(tombs) ? tombstones_find(tombs, key, &tomb_tid) : NULL;
 		if (local)
 		{
-			switch (merge_with(t, local, NULL, &tomb_tid, remote, peer, &result))
+			switch (merge_with(t, local, NULL, &tomb_tid, remote, peer, can_ask, &result))
 			{
 				case ROUND_DONE:
 					break;
@@ -448,6 +449,7 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 					remote = whole_state(t, remote, peer);
 					if (remote == NULL)
 						return APPLY_IGNORED;
+					can_ask = false;
 					continue;
 				case ROUND_AGAIN:
 					continue;
@@ -459,11 +461,13 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 			return APPLY_IGNORED;
 		else
 		{
-			if (remote->alive && state_lacks_value(table, NULL, NULL, remote))
+			if (remote->alive && state_lacks_value(table, NULL, NULL, remote, false))
 			{
+				/* or, if there is nobody to ask, say which value it is */
 				remote = whole_state(t, remote, peer);
 				if (remote == NULL)
 					return APPLY_IGNORED;
+				can_ask = false;
 				continue;
 			}
 			write_first_state(t, remote);
@@ -505,6 +509,7 @@ apply_state(Relation rel, FerryTable *table, RowState *remote, const char *peer)
 	t = target_open(rel, table);
 	target_enter(t);
 	result = merge_row(t, remote, peer);
+	tombstones_flush(target_tombstones(t));
 	if (unique_settle(t, peer) > 0)
 		result = APPLY_CONFLICT;
 	target_leave(t);

@@ -209,6 +209,18 @@ flush_run(ApplyStream *s, StreamRelation *r)
 	MemoryContextReset(s->row_cxt);
 }
 
+/* write the tombstones that wait: as the table's owner, as all that calls functions of its types */
+static void
+flush_tombstones(ApplyStream *s, StreamRelation *r)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(s->row_cxt);
+
+	target_enter(r->target);
+	tombstones_flush(target_tombstones(r->target));
+	target_leave(r->target);
+	MemoryContextSwitchTo(oldcontext);
+}
+
 static void
 close_target(ApplyStream *s, StreamRelation *r)
 {
@@ -221,6 +233,7 @@ close_target(ApplyStream *s, StreamRelation *r)
 		target_leave(r->target);
 		r->run = NULL;
 	}
+	flush_tombstones(s, r);
 	settle_target(s, r);
 	r->births = target_births(r->target);
 

@@ -21,6 +21,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/datum.h"
 
 #include "compat.h"
@@ -79,7 +80,10 @@ take_tombstone(const FerryTable *table, const Datum *values, TombKeeper *keeper)
 
 	for (int k = 0; k < table->nkeys; k++)
 		key[k] = values[table->key_attnos[k] - 1];
-	tomb = tombstones_find(ts, key, &tid);
+
+	/* one that is not committed yet may have been reported before we noted the birth: wait for it */
+	while ((tomb = tombstones_find(ts, key, &tid)) == NULL && !tombstones_key_is_free(ts, key))
+		CHECK_FOR_INTERRUPTS();
 	if (tomb)
 		tombstones_remove(ts, &tid);
 	tomb_keeper_release(keeper, ts);
@@ -218,15 +222,29 @@ stamp_update_of(const FerryTable *table, TupleDesc desc, const int *columns, int
 	return STAMPED_VERSION;
 }
 
-void
-stamp_death(const FerryTable *table, const Datum *values, const bool *nulls, TombKeeper *keeper)
+/* the tombstone of a row that is deleted now */
+static RowState *
+make_tombstone(const FerryTable *table, const Datum *values, const bool *nulls)
 {
-	Tombstones *ts = tomb_keeper_get(keeper, table);
 	Version		before;
 	Version		after;
 
 	state_version_read(values[table->version_attno - 1], &before);
 	state_local_delete(table, &before, node_stamp(), &after);
-	tombstones_put(ts, tombstone_from_row(table, state_from_values(table, values, nulls), &after), NULL);
+	return tombstone_from_row(table, state_from_values(table, values, nulls), &after);
+}
+
+void
+stamp_death(const FerryTable *table, const Datum *values, const bool *nulls, TombKeeper *keeper)
+{
+	Tombstones *ts = tomb_keeper_get(keeper, table);
+
+	tombstones_put(ts, make_tombstone(table, values, nulls), NULL);
 	tomb_keeper_release(keeper, ts);
+}
+
+void
+stamp_deleted(const FerryTable *table, const Datum *values, const bool *nulls, TombKeeper *keeper)
+{
+	tombstones_put_later(tomb_keeper_get(keeper, table), make_tombstone(table, values, nulls));
 }

@@ -51,8 +51,12 @@ extern Stamped stamp_update_of(const FerryTable *table, TupleDesc desc, const in
 							   const Datum *old_values, const bool *old_nulls,
 							   Datum *values, bool *nulls);
 
-/* a row is deleted: it leaves a tombstone */
+/* a row is about to be deleted: it leaves a tombstone */
 extern void stamp_death(const FerryTable *table, const Datum *values, const bool *nulls,
 						TombKeeper *keeper);
+
+/* a row was deleted, by a statement that calls tomb_keeper_flush() when it ends */
+extern void stamp_deleted(const FerryTable *table, const Datum *values, const bool *nulls,
+						  TombKeeper *keeper);
 
 #endif							/* FERRY_CAPTURE_STAMP_H */

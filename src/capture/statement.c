@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * statement.c
- *		INSERT and UPDATE statements that are stamped without a row trigger.
+ *		INSERT and UPDATE statements that are stamped without a row trigger, and
+ *		the place where DELETEs are handed to delete_statement.c.
  *
  * A BEFORE ROW trigger is dear: an UPDATE locks the row first, with a WAL record
  * of its own, copies both tuples, and builds the new one twice.  The executor
@@ -22,7 +23,7 @@
  * What stays with the trigger, which is always there: the UPDATE of ON CONFLICT,
  * MERGE, tables with other BEFORE ROW triggers for the event, UPDATEs that assign
  * a column of the key (and so all that may move a row to another partition),
- * INSERT into partitioned tables, DELETE.  It is given a place to keep the
+ * INSERT into partitioned tables.  It is given a place to keep the
  * table's tombstones open from row to row (tomb_keeper.c).
  *
  * In session_replication_role = replica neither does anything.
@@ -40,6 +41,7 @@
 
 #include "compat.h"
 #include "capture/copy.h"
+#include "capture/delete_statement.h"
 #include "capture/stamp.h"
 #include "capture/statement.h"
 #include "node/node.h"
@@ -61,6 +63,7 @@ typedef struct StampProjection
 } StampProjection;
 
 static ExecutorStart_hook_type previous_executor_start = NULL;
+static ExecutorFinish_hook_type previous_executor_finish = NULL;
 
 static StampProjection *
 projection_of(ExprState *state)
@@ -279,6 +282,11 @@ take_relation(ModifyTableState *state, ResultRelInfo *rel, int which)
 		else
 			take_insert(state, rel);
 	}
+	if (operation == CMD_DELETE && statement_only_ours(rel->ri_TrigDesc, TRIGGER_TYPE_DELETE))
+	{
+		delete_statement_take(state, rel);
+		return;
+	}
 	/* ON CONFLICT DO UPDATE goes on by the trigger */
 	if (!rel->ri_projectNewInfoValid || ((ModifyTable *) state->ps.plan)->onConflictAction == ONCONFLICT_UPDATE)
 		give_keeper(state, rel);
@@ -314,9 +322,22 @@ executor_start(QueryDesc *query, int eflags)
 		take_statement(lfirst_node(ModifyTableState, lc));
 }
 
+static void
+executor_finish(QueryDesc *query)
+{
+	if (query->planstate && IsA(query->planstate, ModifyTableState))
+		delete_statement_finish(castNode(ModifyTableState, query->planstate));
+	if (previous_executor_finish)
+		previous_executor_finish(query);
+	else
+		standard_ExecutorFinish(query);
+}
+
 void
 statement_install_hook(void)
 {
+	previous_executor_finish = ExecutorFinish_hook;
+	ExecutorFinish_hook = executor_finish;
 	previous_executor_start = ExecutorStart_hook;
 	ExecutorStart_hook = executor_start;
 }

@@ -70,6 +70,13 @@ tomb_keeper_get(TombKeeper *keeper, const FerryTable *table)
 }
 
 void
+tomb_keeper_flush(TombKeeper *keeper)
+{
+	if (keeper->table)
+		tombstones_flush(keeper->ts);
+}
+
+void
 tomb_keeper_release(TombKeeper *keeper, Tombstones *ts)
 {
 	if (keeper == NULL)

@@ -22,4 +22,7 @@ extern TombKeeper *tomb_keeper_create(ExprContext *econtext);
 extern Tombstones *tomb_keeper_get(TombKeeper *keeper, const FerryTable *table);
 extern void tomb_keeper_release(TombKeeper *keeper, Tombstones *ts);
 
+/* write what waits (tombstones_put_later) */
+extern void tomb_keeper_flush(TombKeeper *keeper);
+
 #endif							/* FERRY_CAPTURE_TOMB_KEEPER_H */

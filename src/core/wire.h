@@ -125,7 +125,7 @@ typedef struct WireRelation
 typedef enum WireKind
 {
 	WIRE_NULL = 0,
-	WIRE_UNCHANGED = 1,			/* a TOASTed value that this write did not touch */
+	WIRE_UNCHANGED = 1,			/* this write did not touch it: TOASTed, or left out (narrow.h) */
 	WIRE_ABSENT = 2,			/* not part of this state (row-mode tombstone) */
 	WIRE_BINARY = 3,			/* the type's send format */
 	WIRE_TEXT = 4,				/* the type's output format */

@@ -64,7 +64,7 @@ put_row(DeltaFrames *f)
 	if (d->owner_rel)
 		relation_encode_dead(&f->frame, f->encoder, d->slot->tts_values, d->slot->tts_isnull);
 	else
-		relation_encode_alive(&f->frame, f->encoder, d->slot->tts_values, d->slot->tts_isnull, true);
+		relation_encode_alive(&f->frame, f->encoder, d->slot->tts_values, d->slot->tts_isnull);
 	MemoryContextSwitchTo(oldcontext);
 }
 

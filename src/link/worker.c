@@ -225,10 +225,12 @@ start_streaming(XLogRecPtr start, bool careful, bool whole, StreamNews *news)
 	char		sql[512];
 
 	node_slot_name(slot, me.peer_id, node_id());
+
+	/* rows may be without what we hold, unless we may not hold it yet, or the row waits in quarantine for us to */
 	snprintf(sql, sizeof(sql),
-			 "START_REPLICATION SLOT \"%s\" LOGICAL %X/%X (proto_version '%d', node '%u', forward '%s', compression '%s')",
+			 "START_REPLICATION SLOT \"%s\" LOGICAL %X/%X (proto_version '%d', node '%u', forward '%s', compression '%s', rows '%s')",
 			 slot, LSN_FORMAT_ARGS(start), WIRE_PROTOCOL, node_id(), me.forward,
-			 ferry_compression == COMPRESSION_ZSTD ? "zstd" : "off");
+			 ferry_compression == COMPRESSION_ZSTD ? "zstd" : "off", whole && !careful ? "narrow" : "whole");
 	me.compression = ferry_compression;
 	if (me.compression == COMPRESSION_ZSTD && !zip_reader_init(&me.unzip))
 		ereport(ERROR,

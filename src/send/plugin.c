@@ -19,7 +19,8 @@
  *
  * Options: proto_version (1), node (the receiver's id: its own writes are never
  * sent back), forward (local: only what was written here; all: also what came
- * from other nodes), compression (off, zstd: frames go as 'Z' messages).
+ * from other nodes), compression (off, zstd: frames go as 'Z' messages), rows
+ * (whole; narrow: without values that the receiver holds, see core/narrow.c).
  *
  * A frame is never held back for the next transaction's, though the receiver
  * would be glad of fewer: what a keepalive says is then ahead of what was sent,
@@ -58,6 +59,9 @@
 #define PLUGIN_FRAME_BYTES (64 * 1024)
 #define PLUGIN_KEEP_BYTES (1024 * 1024)
 
+/* rows shorter than that are sent whole */
+#define NARROW_FROM_BYTES 256
+
 /* changes that are not ours between two chances for a keepalive */
 #define QUIET_CHANGES 100
 
@@ -67,6 +71,8 @@ typedef struct PluginData
 	WireWriter	frame;
 	NodeId		receiver;
 	bool		forward_all;
+	bool		narrow;
+	NarrowStream stream;		/* what may be left out of rows */
 	bool		zip;
 	ZipWriter	zip_writer;
 	WireWriter	zipped;
@@ -132,6 +138,14 @@ parse_options(PluginData *data, List *options)
 						 errmsg("invalid value for option \"%s\": \"%s\"", "compression", value)));
 			data->zip = strcmp(value, "zstd") == 0;
 		}
+		else if (strcmp(option->defname, "rows") == 0)
+		{
+			if (strcmp(value, "whole") != 0 && strcmp(value, "narrow") != 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("invalid value for option \"%s\": \"%s\"", "rows", value)));
+			data->narrow = strcmp(value, "narrow") == 0;
+		}
 		else
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -183,6 +197,8 @@ startup(LogicalDecodingContext *ctx, OutputPluginOptions *opt, bool is_init)
 	wire_writer_init(&data->frame, PLUGIN_FRAME_BYTES);
 	if (data->zip)
 		start_zip(data, ctx->context);
+	data->stream.receiver = data->receiver;
+	data->stream.forwards = data->forward_all;
 	sent_relations_start(ctx->context);
 	news_start();
 
@@ -275,6 +291,16 @@ ensure_described(PluginData *data, SentRelation *r)
 	r->described = true;
 }
 
+/* may values be left out of this row?  Not worth a look where it is short. */
+static const NarrowStream *
+narrow_stream(PluginData *data, HeapTuple tuple)
+{
+	if (!data->narrow || tuple->t_len < NARROW_FROM_BYTES)
+		return NULL;
+	data->stream.sender = node_id();
+	return &data->stream;
+}
+
 static void
 put_row(PluginData *data, ReorderBufferTXN *txn, SentRelation *r, HeapTuple tuple, TupleDesc desc)
 {
@@ -294,7 +320,7 @@ put_row(PluginData *data, ReorderBufferTXN *txn, SentRelation *r, HeapTuple tupl
 	news_first_horizon(&data->frame);
 	ensure_described(data, r);
 	if (r->kind == SENT_ROWS)
-		relation_encode_alive(&data->frame, r->encoder, values, nulls, false);
+		relation_encode_logged(&data->frame, r->encoder, narrow_stream(data, tuple), values, nulls);
 	else
 		relation_encode_dead(&data->frame, r->encoder, values, nulls);
 }

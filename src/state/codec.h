@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "core/narrow.h"
 #include "core/wire.h"
 #include "fmgr.h"
 #include "node/table.h"
@@ -85,6 +86,7 @@ typedef struct RelationEncoder
 	int			nkeys;
 	int			nstrategies;
 	WireStrategy *strategies;
+	bool	   *omitted;		/* [wire column]: of the row that is being encoded */
 } RelationEncoder;
 
 extern RelationEncoder *relation_encoder_create(const FerryTable *table, Relation rel, MemoryContext cxt);
@@ -92,9 +94,16 @@ extern RelationEncoder *relation_encoder_create(const FerryTable *table, Relatio
 /* the relation, and how its columns merge: what a receiver must know before its rows */
 extern void relation_encode_description(WireWriter *w, const RelationEncoder *e);
 
-/* one live row as an 'A' message; on-disk TOAST pointers become WIRE_UNCHANGED if send_toast is false */
-extern void relation_encode_alive(WireWriter *w, RelationEncoder *e,
-								  Datum *values, bool *nulls, bool send_toast);
+/* one live row as an 'A' message, with all its values */
+extern void relation_encode_alive(WireWriter *w, RelationEncoder *e, Datum *values, bool *nulls);
+
+/*
+ * The same as the log has it: on-disk TOAST pointers become WIRE_UNCHANGED.  So
+ * do, with a stream, values that its receiver holds (core/narrow.h), if that saves
+ * enough.
+ */
+extern void relation_encode_logged(WireWriter *w, RelationEncoder *e, const NarrowStream *stream,
+								   Datum *values, bool *nulls);
 
 /* one tombstone row (see tombstone.h for its layout) as a 'D' message */
 extern void relation_encode_dead(WireWriter *w, RelationEncoder *e,

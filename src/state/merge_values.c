@@ -6,11 +6,12 @@
  * Each column comes from the side that the plan names, or is the join of both
  * (state/strategy.c).
  *
- * A state may lack the value of a TOASTed column that its last write left alone
- * (VALUE_UNCHANGED).  It is the value that the other side holds if that has the
+ * A state may lack the value of a column that its last write left alone
+ * (VALUE_UNCHANGED): it was TOASTed, or the sender reckoned that we hold it
+ * (core/narrow.c).  It is the value that the other side holds if that has the
  * same version of the column; otherwise the state cannot be merged as it is
  * (state_lacks_value), and whoever has a sender to ask gets the whole one.
- * Only a dead row may go without.
+ * Where nobody can be asked a dead row may go without.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,6 +21,7 @@
 #include "utils/rel.h"
 
 #include "compat.h"
+#include "core/narrow.h"
 #include "state/merge_values.h"
 #include "state/strategy.h"
 
@@ -44,7 +46,7 @@ take_value(const FerryTable *table, Relation rel, RowState *out, AttrNumber attn
 	uint16		id = table->column_ids[i];
 
 	if (src->kinds[i] == VALUE_UNCHANGED && other != NULL && other->kinds[i] == VALUE_HERE &&
-		strategy_same_value(src, other, id, includes_other))
+		narrow_same_value(&src->version, &other->version, id, includes_other))
 		src = other;
 	else if (src->kinds[i] == VALUE_ABSENT && other != NULL)
 		src = other;			/* a column that the other node does not have */
@@ -56,27 +58,62 @@ take_value(const FerryTable *table, Relation rel, RowState *out, AttrNumber attn
 }
 
 bool
-state_lacks_value(const FerryTable *table, const MergePlan *plan, const RowState *local, const RowState *remote)
+state_lacks_value(const FerryTable *table, const MergePlan *plan, const RowState *local, const RowState *remote,
+				  bool image_too)
 {
 	if (memchr(remote->kinds, VALUE_UNCHANGED, remote->natts) == NULL)
 		return false;
 	for (int c = 0; c < table->nplain; c++)
 	{
 		int			i = table->plain_attnos[c] - 1;
-		bool		whole;
+		bool		joined;
 
 		if (remote->kinds[i] != VALUE_UNCHANGED)
 			continue;
 		if (local == NULL)
 			return true;
-		whole = plan->outcome == MERGE_TAKEN;
-		if (!whole && plan->joined[c])
+		joined = plan->outcome == MERGE_MERGED && plan->joined[c];
+		if (!plan->alive && !joined && !(image_too && table_keeps_image(table)))
+			continue;
+		if (narrow_lacks(plan, c, table->plain_ids[c], &local->version, &remote->version))
 			return true;
-		if (plan->alive && (whole || plan->take_remote[c]) &&
-			(local->kinds[i] != VALUE_HERE || !strategy_same_value(remote, local, table->plain_ids[c], whole)))
+		if ((plan->outcome == MERGE_TAKEN || plan->take_remote[c]) && local->kinds[i] != VALUE_HERE)
 			return true;
 	}
 	return false;
+}
+
+const RowState *
+state_completed(const FerryTable *table, const RowState *remote, const RowState *local, bool *whole)
+{
+	RowState   *out;
+
+	*whole = true;
+	if (memchr(remote->kinds, VALUE_UNCHANGED, remote->natts) == NULL)
+		return remote;
+	out = state_create(table);
+	out->alive = remote->alive;
+	out->version = remote->version;
+	memcpy(out->values, remote->values, sizeof(Datum) * remote->natts);
+	memcpy(out->nulls, remote->nulls, sizeof(bool) * remote->natts);
+	memcpy(out->kinds, remote->kinds, sizeof(uint8) * remote->natts);
+	for (int c = 0; c < table->nplain; c++)
+	{
+		int			i = table->plain_attnos[c] - 1;
+
+		if (out->kinds[i] != VALUE_UNCHANGED)
+			continue;
+		if (local->kinds[i] != VALUE_HERE ||
+			!narrow_same_value(&remote->version, &local->version, table->plain_ids[c], false))
+		{
+			*whole = false;
+			continue;
+		}
+		out->kinds[i] = VALUE_HERE;
+		out->values[i] = local->values[i];
+		out->nulls[i] = local->nulls[i];
+	}
+	return out;
 }
 
 /* a column that both have built on; who does not have it says nothing about it */

@@ -18,10 +18,18 @@ extern RowState *state_merge(const FerryTable *table, Relation rel, const MergeP
 
 /*
  * Does the plan (NULL: nothing is held, local NULL) need a value that remote does
- * not bring, being unchanged, and local does not have either?
+ * not bring, being unchanged, and local does not have either?  image_too: for a
+ * row that will be dead, too.
  */
 extern bool state_lacks_value(const FerryTable *table, const MergePlan *plan,
-							  const RowState *local, const RowState *remote);
+							  const RowState *local, const RowState *remote, bool image_too);
+
+/*
+ * remote with the values that it does not bring, where local surely has the same;
+ * whole: it lacks none now.  Points into both.
+ */
+extern const RowState *state_completed(const FerryTable *table, const RowState *remote,
+									   const RowState *local, bool *whole);
 
 /* raise: a state cannot be merged because it does not carry this column's value */
 pg_noreturn extern void state_missing_value(const FerryTable *table, Relation rel, AttrNumber attno);

@@ -15,9 +15,11 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-
 #include "state/codec.h"
 #include "state/state.h"
+
+/* below that it is not worth that the receiver might have to ask */
+#define NARROW_WORTH_BYTES 128
 
 static void
 describe_column(WireColumn *col, RelationEncoder *e, int c, const FerryTable *table, Relation rel,
@@ -66,6 +68,7 @@ relation_encoder_create(const FerryTable *table, Relation rel, MemoryContext cxt
 	e->wire.cols = palloc0(sizeof(WireColumn) * ncols);
 	e->attnos = palloc0(sizeof(AttrNumber) * ncols);
 	e->values = palloc0(sizeof(ValueEncoder) * ncols);
+	e->omitted = palloc0(sizeof(bool) * ncols);
 	e->version_attno = table->version_attno;
 	e->nkeys = table->nkeys;
 	for (int k = 0; k < table->nkeys; k++)
@@ -96,44 +99,118 @@ relation_encode_description(WireWriter *w, const RelationEncoder *e)
 		wire_put_strategy(w, &e->strategies[s]);
 }
 
-void
-relation_encode_alive(WireWriter *w, RelationEncoder *e, Datum *values, bool *nulls, bool send_toast)
+static void
+put_head(WireWriter *w, RelationEncoder *e, Datum version_value)
 {
-	struct varlena *version = PG_DETOAST_DATUM_PACKED(values[e->version_attno - 1]);
+	struct varlena *version = PG_DETOAST_DATUM_PACKED(version_value);
 
 	wire_put_row_head(w, true, e->wire.id, VARDATA_ANY(version), VARSIZE_ANY_EXHDR(version), e->wire.ncols);
+}
+
+void
+relation_encode_alive(WireWriter *w, RelationEncoder *e, Datum *values, bool *nulls)
+{
+	put_head(w, e, values[e->version_attno - 1]);
+	for (int c = 0; c < e->wire.ncols; c++)
+		value_encode(w, &e->values[c], values[e->attnos[c] - 1], nulls[e->attnos[c] - 1]);
+}
+
+static bool
+is_on_disk(const ValueEncoder *e, Datum value, bool isnull)
+{
+	return !isnull && e->typlen == -1 && VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(value));
+}
+
+/* bytes of a value that a header of one byte can stand for */
+static Size
+value_bytes(const ValueEncoder *e, Datum value)
+{
+	if (e->typlen > 0)
+		return e->typlen;
+	return e->typlen == -1 ? VARSIZE_ANY_EXHDR(DatumGetPointer(value)) : strlen(DatumGetCString(value));
+}
+
+static bool
+merges_by_strategy(const RelationEncoder *e, uint16 id)
+{
+	for (int s = 0; s < e->nstrategies; s++)
+		if (e->strategies[s].column == id)
+			return true;
+	return false;
+}
+
+/*
+ * Which values may be left out, in e->omitted; false: none, or it saves too
+ * little.  A NULL stays: it costs as much as its omission, and who lacks the
+ * column can do without it.
+ */
+static bool
+choose_omitted(RelationEncoder *e, const NarrowStream *stream, Datum *values, bool *nulls)
+{
+	struct varlena *bytes;
+	Version		version;
+	Size		saved = 0;
+
+	if (e->wire.ncols - e->nkeys < 2)
+		return false;
+	bytes = PG_DETOAST_DATUM_PACKED(values[e->version_attno - 1]);
+	if (VARSIZE_ANY_EXHDR(bytes) == VERSION_SIMPLE_BYTES)
+		return false;			/* all columns are of one dot */
+	state_version_read(PointerGetDatum(bytes), &version);
+	memset(e->omitted, false, e->wire.ncols);
+	for (int c = e->nkeys; c < e->wire.ncols; c++)
+	{
+		int			i = e->attnos[c] - 1;
+		uint16		id = e->wire.cols[c].id;
+
+		if (nulls[i] || is_on_disk(&e->values[c], values[i], false) ||
+			merges_by_strategy(e, id) || !narrow_may_omit(stream, &version, id))
+			continue;
+		e->omitted[c] = true;
+		saved += value_bytes(&e->values[c], values[i]);
+	}
+	return saved >= NARROW_WORTH_BYTES;
+}
+
+void
+relation_encode_logged(WireWriter *w, RelationEncoder *e, const NarrowStream *stream,
+					   Datum *values, bool *nulls)
+{
+	bool		narrow = stream && choose_omitted(e, stream, values, nulls);
+
+	put_head(w, e, values[e->version_attno - 1]);
 	for (int c = 0; c < e->wire.ncols; c++)
 	{
 		int			i = e->attnos[c] - 1;
 
-		if (!send_toast && !nulls[i] && e->values[c].typlen == -1 &&
-			VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(values[i])))
+		if ((narrow && e->omitted[c]) || is_on_disk(&e->values[c], values[i], nulls[i]))
 			wire_put_value(w, WIRE_UNCHANGED, NULL, 0);
 		else
 			value_encode(w, &e->values[c], values[i], nulls[i]);
 	}
 }
 
-/* the image's value of a column id, or absent */
-static void
-put_from_image(WireWriter *w, const uint8_t *image, size_t len, uint16 id)
+/* an image, read once: its columns and the wire's are both in the order of their ids */
+typedef struct ImageReader
 {
 	WireReader	r;
+	uint64		id;				/* of value; 0: none was read yet */
+	WireValue	value;
+} ImageReader;
 
-	wire_reader_init(&r, image, len);
-	while (!wire_at_end(&r))
+/* the image's value of a column id, or absent; ids ascend from call to call */
+static void
+put_from_image(WireWriter *w, ImageReader *image, uint16 id)
+{
+	while (image->id < id && !wire_at_end(&image->r))
 	{
-		uint64		this_id = wire_get_varint(&r);
-		WireValue	v;
-
-		wire_get_value(&r, &v);
-		if (r.error == NULL && this_id == id)
-		{
-			wire_put_value(w, v.kind, v.data, v.len);
-			return;
-		}
+		image->id = wire_get_varint(&image->r);
+		wire_get_value(&image->r, &image->value);
 	}
-	wire_put_value(w, WIRE_ABSENT, NULL, 0);
+	if (image->id == id && image->r.error == NULL)
+		wire_put_value(w, image->value.kind, image->value.data, image->value.len);
+	else
+		wire_put_value(w, WIRE_ABSENT, NULL, 0);
 }
 
 void
@@ -142,17 +219,15 @@ relation_encode_dead(WireWriter *w, RelationEncoder *e, Datum *values, bool *nul
 	int			nkeys = e->nkeys;
 	struct varlena *version = PG_DETOAST_DATUM_PACKED(values[nkeys]);
 	struct varlena *image = nulls[nkeys + 1] ? NULL : PG_DETOAST_DATUM_PACKED(values[nkeys + 1]);
+	ImageReader reader = {0};
 
 	wire_put_row_head(w, false, e->wire.id, VARDATA_ANY(version), VARSIZE_ANY_EXHDR(version), e->wire.ncols);
 	for (int k = 0; k < nkeys; k++)
 		value_encode(w, &e->values[k], values[k], false);
+	if (image)
+		wire_reader_init(&reader.r, VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image));
 	for (int c = nkeys; c < e->wire.ncols; c++)
-	{
-		if (image)
-			put_from_image(w, (const uint8_t *) VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image), e->wire.cols[c].id);
-		else
-			wire_put_value(w, WIRE_ABSENT, NULL, 0);
-	}
+		put_from_image(w, &reader, e->wire.cols[c].id);
 }
 
 void

@@ -18,7 +18,7 @@ typedef enum ValueKind
 {
 	VALUE_ABSENT = 0,			/* the state does not carry this column */
 	VALUE_HERE,					/* values[]/nulls[] hold it */
-	VALUE_UNCHANGED				/* TOASTed, not sent: the receiver must have it */
+	VALUE_UNCHANGED				/* not sent: the receiver has it, or asks (core/narrow.c) */
 } ValueKind;
 
 typedef struct RowState

@@ -192,21 +192,3 @@ strategy_join(const FerryTable *table, TupleDesc desc, uint16 id,
 	out->values[i] = j.value;
 	out->nulls[i] = j.isnull;
 }
-
-/*
- * Of a register the dot says it all.  Of a set, a map and a counter: if src
- * includes what is held and their parts are the same, nothing was added that
- * held lacks (it would have other dots, or more) nor removed.  Extremes and
- * functions leave no trace of what went into them.
- */
-bool
-strategy_same_value(const RowState *src, const RowState *held, uint16 id, bool src_includes_held)
-{
-	const ColumnParts *parts = version_column_parts(&src->version, id);
-
-	if (!dot_equal(version_column_dot(&src->version, id), version_column_dot(&held->version, id)) ||
-		!version_same_parts(&src->version, &held->version, id))
-		return false;
-	return parts == NULL ||
-		(src_includes_held && (parts->kind == KIND_SET || parts->kind == KIND_MAP || parts->kind == KIND_COUNTER));
-}

@@ -97,7 +97,4 @@ extern bool strategy_write(const FerryTable *table, TupleDesc desc, const Column
 extern void strategy_join(const FerryTable *table, TupleDesc desc, uint16 id,
 						  const RowState *local, const RowState *remote, RowState *out);
 
-/* is the value that src does not carry (VALUE_UNCHANGED) surely the one that held has? */
-extern bool strategy_same_value(const RowState *src, const RowState *held, uint16 id, bool src_includes_held);
-
 #endif							/* FERRY_STATE_STRATEGY_H */

@@ -9,7 +9,9 @@
  * then ours is taken back, and we wait for whoever is writing the other one and
  * merge with what it left.
  *
- * A Tombstones keeps table, index and scan open, for those who bury many: links.
+ * A Tombstones keeps table, index and scan open, for those who bury many: links,
+ * statements.  They may let tombstones wait, to be written page by page
+ * (tombstone_batch.c); whoever looks into the table has them written first.
  * The functions that take a FerryTable open one for a single step.
  *
  *-------------------------------------------------------------------------
@@ -36,6 +38,7 @@
 #include "state/key_lookup.h"
 #include "state/merge_values.h"
 #include "state/tombstone.h"
+#include "state/tombstone_batch.h"
 
 struct Tombstones
 {
@@ -48,6 +51,7 @@ struct Tombstones
 	TupleTableSlot *slot;		/* what is to be written */
 	KeyLookup	lookup;
 	ValueEncoder *encoders;		/* [c] as table->plain_attnos */
+	TombBatch  *batch;			/* what waits to be written; NULL: nothing did yet */
 };
 
 /* --- opening --- */
@@ -106,8 +110,16 @@ open_all(Tombstones *ts)
 }
 
 void
+tombstones_flush(Tombstones *ts)
+{
+	if (ts->batch)
+		tomb_batch_flush(ts->batch);
+}
+
+void
 tombstones_close(Tombstones *ts)
 {
+	tombstones_flush(ts);
 	if (ts->estate)
 	{
 		key_lookup_end(&ts->lookup);
@@ -123,6 +135,7 @@ tombstones_close(Tombstones *ts)
 bool
 tombstones_any(Tombstones *ts)
 {
+	tomb_batch_flush_table(ts->table->tombid);
 	open_table(ts);
 	return RelationGetNumberOfBlocks(ts->rel) > 0;
 }
@@ -268,6 +281,7 @@ tombstones_find_as_of(Tombstones *ts, const Datum *key_values, Snapshot snapshot
 	Datum	   *values;
 	bool	   *nulls;
 
+	tomb_batch_flush_table(ts->table->tombid);
 	open_all(ts);
 	if (!(snapshot ? key_lookup_find_as_of(&ts->lookup, key_values, snapshot) :
 		  key_lookup_find(&ts->lookup, key_values)))
@@ -286,6 +300,7 @@ tombstones_key_is_free(Tombstones *ts, const Datum *key_values)
 {
 	ItemPointerData conflict;
 
+	tomb_batch_flush_table(ts->table->tombid);
 	open_all(ts);
 	ExecClearTuple(ts->slot);
 	memcpy(ts->slot->tts_values, key_values, sizeof(Datum) * ts->table->nkeys);
@@ -420,6 +435,67 @@ tombstones_put(Tombstones *ts, const RowState *dead, ItemPointer tid)
 	CommandCounterIncrement();
 }
 
+/* --- many at a time --- */
+
+/* one that was written although its key may be there already: take it back, and merge */
+static void
+put_again(Tombstones *ts, TupleTableSlot *slot)
+{
+	TM_FailureData tmfd;
+	ItemPointerData tid = slot->tts_tid;
+
+	(void) compat_tuple_delete(ts->rel, &tid, GetCurrentCommandId(true), &tmfd);
+	CommandCounterIncrement();
+	tombstones_put(ts, tombstone_decode(ts->table, slot->tts_values, slot->tts_isnull), NULL);
+}
+
+/* TombBatchWrite: as insert(), page by page */
+static void
+write_batch(void *arg, TupleTableSlot **slots, int n)
+{
+	Tombstones *ts = arg;
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry tombstones", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(cxt);
+	bool		held[TOMB_BATCH_ROWS];
+
+	table_multi_insert(ts->rel, slots, n, GetCurrentCommandId(true), 0, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		held[i] = compat_insert_index_tuples_soft(ts->rri, slots[i], ts->estate, false,
+												  COMPAT_UPDATE_ALL_INDEXES, ts->arbiter) != NIL;
+		ResetPerTupleExprContext(ts->estate);
+	}
+	CommandCounterIncrement();
+	for (int i = 0; i < n; i++)
+	{
+		slot_getallattrs(slots[i]);
+		if (held[i])
+			put_again(ts, slots[i]);
+		else
+			deaths_report(ts->table->tombid, hash_of_slot(ts->table, slots[i]), &slots[i]->tts_tid);
+	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(cxt);
+}
+
+void
+tombstones_put_later(Tombstones *ts, const RowState *dead)
+{
+	open_all(ts);
+	fill_slot(ts, dead);
+	if (ts->batch == NULL)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(ts->estate->es_query_cxt);
+
+		ts->batch = tomb_batch_create(ts->rel, &ts->estate->es_tupleTable, write_batch, ts);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	if (tomb_batch_add(ts->batch, ts->slot->tts_values, ts->slot->tts_isnull))
+		written_here++;
+	else
+		tombstones_put(ts, dead, NULL);
+}
+
 void
 tombstones_remove(Tombstones *ts, ItemPointer tid)
 {
@@ -438,9 +514,11 @@ tombstones_remove(Tombstones *ts, ItemPointer tid)
 bool
 tombstone_any(const FerryTable *table)
 {
-	Relation	rel = RelationIdGetRelation(table->tombid);
+	Relation	rel;
 	bool		any;
 
+	tomb_batch_flush_table(table->tombid);
+	rel = RelationIdGetRelation(table->tombid);
 	if (!RelationIsValid(rel))
 		elog(ERROR, "could not open tombstone table %u", table->tombid);
 	any = RelationGetNumberOfBlocks(rel) > 0;

@@ -32,7 +32,7 @@ extern void tombstones_close(Tombstones *ts);
 /* false only if the table surely has no tombstone (it has no block at all) */
 extern bool tombstones_any(Tombstones *ts);
 
-/* how many this process has written, in whatever transaction */
+/* how many this process has written or let wait, in whatever transaction */
 extern uint64 tombstone_written_here(void);
 
 /*
@@ -54,6 +54,16 @@ extern bool tombstones_key_is_free(Tombstones *ts, const Datum *key_values);
  * then merges with what it wrote.
  */
 extern void tombstones_put(Tombstones *ts, const RowState *dead, ItemPointer tid);
+
+/*
+ * The same for a key that has no tombstone, as far as the caller knows, written
+ * together with others: when there are enough, when somebody looks for one of the
+ * table's, by tombstones_flush() and tombstones_close().  Until then nothing may
+ * need it to stand: not the end of a statement, of the transaction, or of the
+ * subtransaction.
+ */
+extern void tombstones_put_later(Tombstones *ts, const RowState *dead);
+extern void tombstones_flush(Tombstones *ts);
 
 extern void tombstones_remove(Tombstones *ts, ItemPointer tid);
 

@@ -122,7 +122,7 @@ would_change(VerifyDigest *digest, const FerryTable *table, Relation rel, const 
 {
 	Digest		merged;
 
-	if (plan->outcome == MERGE_TAKEN || state_lacks_value(table, plan, local, remote))
+	if (plan->outcome == MERGE_TAKEN || state_lacks_value(table, plan, local, remote, false))
 		return true;
 	digest_state(digest, state_merge(table, rel, unconstify(MergePlan *, plan), local, remote), &merged);
 	return !digest_same_item(&merged, ours);

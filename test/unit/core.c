@@ -14,6 +14,7 @@
 #include "arena.h"
 #include "tap.h"
 #include "core/merge.h"
+#include "core/narrow.h"
 #include "core/wire.h"
 #include "core/zip.h"
 
@@ -254,6 +255,99 @@ test_laws(MergeMode mode, LifePolicy life, int triples)
 	LAW(idempotent, "merge is idempotent");
 	LAW(truthful, "column dots tell who wrote the values");
 	LAW(codec, "versions survive their bytes");
+	arena_reset();
+}
+
+/* --- narrow states --- */
+
+/* no value, and no dot: it was left out */
+static const Dot left_out = {0, NODE_ID_NONE};
+
+/*
+ * Merge r, of which some values were left out, into l as a receiver does: each is
+ * what l has under the same dot, or the receiver asks (false).
+ */
+static bool
+merge_narrow(LifePolicy life, const State *l, const State *r, State *out)
+{
+	MergePlan	plan;
+	MergeRules	rules = {MERGE_MODE_COLUMN, life, ids, NCOLS, NULL};
+	MergeSide	local = {&l->version, l->alive};
+	MergeSide	remote = {&r->version, r->alive};
+
+	merge_plan(&rules, &local, &remote, &plan);
+	*out = *l;
+	if (plan.outcome == MERGE_IGNORED)
+		return true;
+	out->alive = plan.alive;
+	out->version = plan.version;
+	for (int c = 0; c < NCOLS; c++)
+	{
+		bool		from_remote = plan.outcome == MERGE_TAKEN || plan.take_remote[c];
+
+		if (!dot_equal(r->values[c], left_out))
+		{
+			if (from_remote)
+				out->values[c] = r->values[c];
+			continue;
+		}
+		if (narrow_lacks(&plan, c, ids[c], &l->version, &r->version))
+			return false;
+		if (plan.outcome == MERGE_MERGED && plan.contested[c])
+			out->alive = !out->alive;	/* it would be a conflict of unknown values: fail */
+	}
+	return true;
+}
+
+static void
+test_narrow(LifePolicy life, int pairs)
+{
+	enum {POOL = 20};
+	State		pool[POOL];
+	int			omitted = 0;
+	int			asked = 0;
+	int			missed = 0;
+	int			done = 0;
+	bool		same = true;
+	bool		newest = true;
+
+	while (done < pairs)
+	{
+		arena_reset();
+		(void) simulate(MERGE_MODE_COLUMN, life, pool, POOL);
+		for (int i = 0; i < 100; i++, done++)
+		{
+			const State *l = &pool[rand() % POOL];
+			const State *r = &pool[rand() % POOL];
+			NarrowStream stream = {(NodeId) (1 + rand() % NNODES), (NodeId) (1 + rand() % NNODES), rand() % 2};
+			State		narrow = *r;
+			State		whole;
+			State		out;
+			MergeOutcome o;
+			int			n = 0;
+
+			for (int c = 0; c < NCOLS; c++)
+				if (narrow_may_omit(&stream, &r->version, ids[c]))
+				{
+					newest &= !dot_equal(r->values[c], r->version.last);
+					narrow.values[c] = left_out;
+					n++;
+				}
+			whole = merge_states(MERGE_MODE_COLUMN, life, l, r, &o);
+			if (n == 0)
+				continue;
+			omitted++;
+			if (!merge_narrow(life, l, &narrow, &out))
+				asked++;
+			else if (!same_state(&out, &whole))
+				same = false;
+			else if (o != MERGE_IGNORED)
+				missed++;
+		}
+	}
+	ok(same, "a narrow state merges to what the whole one does, or is asked for");
+	ok(newest, "what the last write wrote is not left out");
+	ok(omitted > pairs / 10 && asked > pairs / 100 && missed > pairs / 100, "and both happens");
 	arena_reset();
 }
 
@@ -565,6 +659,8 @@ main(void)
 	const LifePolicy lives[] = {LIFE_LAST_WINS, LIFE_UPDATE_WINS};
 
 	srand(seed);
+	test_narrow(LIFE_LAST_WINS, 40000);
+	test_narrow(LIFE_UPDATE_WINS, 40000);
 	test_version();
 	test_wire();
 	test_hostile_versions(200000);
