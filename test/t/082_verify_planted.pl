@@ -22,10 +22,11 @@ for my $i (0 .. 2)
 		CREATE TABLE r (id int PRIMARY KEY, a int, b text);
 		CREATE TABLE u (id int PRIMARY KEY, a int);
 		CREATE TABLE s (id int PRIMARY KEY, n int NOT NULL DEFAULT 0, tags int[]);
+		CREATE TABLE v (id int PRIMARY KEY, a int);
 		CREATE TABLE parent (k1 int, k2 text, PRIMARY KEY (k1, k2));
 		CREATE TABLE child (id int PRIMARY KEY, k1 int, k2 text, FOREIGN KEY (k1, k2) REFERENCES parent, "up to" int REFERENCES child);
 		SELECT ferry.add_table('t'), ferry.add_table('r', merge => 'row'), ferry.add_table('u', on_delete => 'update_wins'),
-			ferry.add_table('s'), ferry.add_table('parent'), ferry.add_table('child');
+			ferry.add_table('s'), ferry.add_table('v'), ferry.add_table('parent'), ferry.add_table('child');
 		SELECT ferry.set_merge('s', 'n', 'counter'), ferry.set_merge('s', 'tags', 'set')});
 }
 for my $i (0 .. 2)
@@ -125,6 +126,46 @@ is(verify($a, "peer => 'c'"), 'c|t|4|4|0|0|', 'on the side of the peer too');
 plant($b, "UPDATE t SET b = 'rotten' WHERE id = 401; UPDATE s SET n = 99 WHERE id = 53");
 is(verify($a, "peer => 'b', deep => true"), "b|s|1|1|1|0|\nb|t|1|1|1|0|", 'values changed under a pruned version are found');
 same('lost below the horizon');
+
+# --- a row that died since it was read, and was forgotten ---
+
+# the states of a small table as a peer would get them
+$b->safe_psql('postgres', q{
+	CREATE FUNCTION states_of_v() RETURNS bytea LANGUAGE plpgsql AS $$
+	DECLARE
+		items	bytea;
+		keys	bytea := '';
+		at		int := 1;
+		key		numeric := 0;
+		shift	numeric;
+	BEGIN
+		PERFORM ferry._verify_scan('public', 'v', '\x000102030405060708090a0b0c0d0e0f', '{a}', '{false}', '\x00', 1, false);
+		items := ferry._verify_items(decode(string_agg(lpad(to_hex(l), 8, '0'), ''), 'hex'), 100) FROM generate_series(0, 15) l;
+		FOR i IN 1 .. get_byte(items, 0) LOOP
+			shift := 1;
+			LOOP
+				key := key + (get_byte(items, at) & 127) * shift;
+				shift := shift * 128;
+				at := at + 1;
+				EXIT WHEN get_byte(items, at - 1) < 128;
+			END LOOP;
+			at := at + 8;
+			keys := keys || decode(lpad(to_hex(div(key, 4294967296)::bigint), 8, '0') || lpad(to_hex(mod(key, 4294967296)::bigint), 8, '0'), 'hex');
+		END LOOP;
+		RETURN substr(ferry._verify_states(keys), 2);
+	END $$});
+$a->safe_psql('postgres', 'INSERT INTO v VALUES (1, 1), (2, 2), (3, 3)');
+pruned();
+my $frame = $b->safe_psql('postgres', 'SELECT states_of_v()');
+my $of_b = $b->safe_psql('postgres', 'SELECT node_id FROM ferry.nodes WHERE is_local');
+my $take = "SELECT ferry._verify_scan('public', 'v', '\\x000102030405060708090a0b0c0d0e0f', '{a}', '{false}', '\\x00', 1, false); SET client_min_messages = error; SELECT ferry._verify_take('b', $of_b, '$frame', true, 0)";
+plant($a, 'DELETE FROM v WHERE id = 1');
+is((split /\n/, $a->safe_psql('postgres', $take))[-1], '\\x01010000', 'a row below the horizon that is lost here, and not there, comes back');
+$a->safe_psql('postgres', 'DELETE FROM v');
+pruned();
+$a->poll_query_until('postgres', 'SELECT count(*) = 0 FROM ' . tombstones($a, 'v'));
+is((split /\n/, $a->safe_psql('postgres', $take))[-1], '\\x00000003', 'rows that died since they were read there do not, though their tombstones are gone');
+is($a->safe_psql('postgres', 'SELECT count(*) FROM v'), '0', 'they stay dead');
 
 # --- TRUNCATE ---
 
