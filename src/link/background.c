@@ -74,4 +74,5 @@ background_pin_settings(void)
 	set_option("default_transaction_deferrable", "off");
 	set_option("row_security", "off");
 	set_option("deadlock_timeout", "50ms");
+	set_option("jit", "off");
 }

@@ -30,7 +30,7 @@
 	"-c extra_float_digits=3 -c bytea_output=hex -c statement_timeout=0 -c lock_timeout=0 " \
 	"-c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c default_transaction_read_only=off " \
 	"-c default_transaction_isolation=read\\ committed " \
-	"-c synchronous_commit=local"
+	"-c synchronous_commit=local -c jit=off"
 
 /* libpq's message as one line */
 static char *

@@ -311,6 +311,8 @@ ferry_supervisor_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	(void) set_config_option("search_path", "", PGC_SUSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
+	/* its statements are short, whatever the planner thinks of tables that were never analyzed */
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
 	(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
 	pgstat_report_appname("ferry supervisor");
 	before_shmem_exit(forget_supervisor, (Datum) 0);
