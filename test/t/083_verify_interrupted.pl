@@ -19,7 +19,8 @@ my $seed = $ENV{SEED} // int(rand(1 << 30));
 srand($seed);
 note "SEED=$seed";
 my @name = qw(a b);
-my @node = map { ferry_cluster($_, "ferry.verify_interval = 0\nferry.verify_deep_interval = 0\nferry.retry_initial_ms = 50\nferry.housekeeping_ms = 200\nwal_receiver_timeout = 10s\n") } @name;
+# tombstones stay: what is planted may ask for them
+my @node = map { ferry_cluster($_, "ferry.verify_interval = 0\nferry.verify_deep_interval = 0\nferry.retry_initial_ms = 50\nferry.housekeeping_ms = 200\nferry.prune = off\nwal_receiver_timeout = 10s\n") } @name;
 my ($a, $b) = @node;
 for my $i (0, 1)
 {
