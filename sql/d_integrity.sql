@@ -21,6 +21,18 @@ SELECT pg_temp.death('parent', 2, 1);
 SELECT * FROM ferry.orphans();
 SELECT * FROM ferry.orphans('part');
 SELECT has_function_privilege('public', 'ferry.orphans(regclass)', 'EXECUTE');
+SELECT ferry.set_orphans('child', 'adopt');
+SELECT ferry.set_orphans('parent', 'remove_child');
+SELECT ferry.resolve_orphans();
+SELECT ferry.set_orphans('part', 'remove_child');
+SELECT ferry.resolve_orphans('part');
+SELECT id, parent FROM part ORDER BY id;
+SELECT ferry.set_orphans('child', 'revive_parent');
+SELECT * FROM ferry.foreign_keys;
+SELECT ferry.resolve_orphans();
+SELECT id, code, region FROM parent ORDER BY id;
+SELECT * FROM ferry.orphans();
+SELECT relation, key, columns, local_row, remote_row, winner, rule, constraint_name FROM ferry.conflicts WHERE kind = 'foreign_key' ORDER BY id;
 
 -- a function that hears of conflicts
 CREATE TABLE hooked (id int PRIMARY KEY, a int, b text);

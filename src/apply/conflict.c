@@ -136,6 +136,25 @@ conflict_record(const FerryTable *table, Relation rel, const char *peer,
 }
 
 void
+conflict_record_orphan(Relation rel, Datum key, Datum columns, Datum image, Datum dot, Datum death,
+					   Datum winner, Datum rule, Datum constraint)
+{
+	Datum		values[CONFLICT_NATTS] = {
+		Int64GetDatum(nextval_internal(ferry_relation("conflict_id_seq"), false)),
+		TimestampTzGetDatum(GetCurrentTimestamp()), 0,
+		ObjectIdGetDatum(RelationGetRelid(rel)),
+		CStringGetTextDatum(quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+													   RelationGetRelationName(rel))),
+		key, CStringGetTextDatum(kind_names[CONFLICT_FOREIGN_KEY]), columns, image, 0, dot, death,
+		winner, rule, constraint, TransactionIdGetDatum(GetCurrentTransactionId())
+	};
+	bool		nulls[CONFLICT_NATTS] = {0};
+
+	nulls[2] = nulls[9] = true; /* peer, remote_row */
+	conflict_write(rel, values, nulls);
+}
+
+void
 conflict_write(Relation rel, const Datum *values, const bool *nulls)
 {
 	Relation	log = table_open(ferry_relation("conflict"), RowExclusiveLock);

@@ -49,6 +49,10 @@ extern void conflict_record(const FerryTable *table, Relation rel, const char *p
 							const RowState *local, const RowState *remote,
 							const Conflict *conflict);
 
+/* the same about a row of rel whose parent is dead; key and image are jsonb, columns text[], the others text */
+extern void conflict_record_orphan(Relation rel, Datum key, Datum columns, Datum image, Datum dot, Datum death,
+								   Datum winner, Datum rule, Datum constraint);
+
 /*
  * Write a row of ferry.conflict about a row of rel, and call the table's hook.
  * values and nulls are the columns of ferry.conflict, in its order.

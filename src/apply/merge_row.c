@@ -41,6 +41,7 @@
 #include "apply/fetch.h"
 #include "apply/merge_row.h"
 #include "apply/merged_check.h"
+#include "apply/orphan.h"
 #include "apply/own_write.h"
 #include "apply/range_merge.h"
 #include "apply/unique.h"
@@ -188,12 +189,14 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 		{
 			if (!target_update(t, found, merged))
 				return ROUND_AGAIN;
+			orphan_note_change(t, local, merged, remote->version.last);
 		}
 		else
 		{
 			if (!target_delete(t, found))
 				return ROUND_AGAIN;
 			tombstones_put_later(tombs, merged);
+			orphan_note(t, local, remote->version.last);
 			CommandCounterIncrement();
 		}
 	}
@@ -275,6 +278,7 @@ merge_pair(ApplyTarget *t, RowState *local, ApplyFound *found, RowState *tomb, I
 		if (!target_delete(t, found))
 			return ROUND_AGAIN;
 		tombstones_put(tombs, merged, tomb_tid);
+		orphan_note(t, local, tomb->version.last);
 		CommandCounterIncrement();
 		return ROUND_DONE;
 	}
@@ -512,6 +516,7 @@ apply_state(Relation rel, FerryTable *table, RowState *remote, const char *peer)
 	tombstones_flush(target_tombstones(t));
 	if (unique_settle(t, peer) > 0)
 		result = APPLY_CONFLICT;
+	orphan_note_rest(t);
 	target_leave(t);
 	target_close(t);
 	AtEOXact_GUC(true, nest_level);

@@ -57,3 +57,283 @@ END $$;
 COMMENT ON FUNCTION ferry.orphans(regclass) IS 'rows of a table, or of all, whose foreign keys lead nowhere: table, constraint, key, and the parent row that is missing';
 REVOKE ALL ON FUNCTION ferry.orphans(regclass) FROM PUBLIC;
 
+CREATE VIEW ferry.foreign_keys AS
+	SELECT k.relation, k.constraint_name, k.columns, k.parent, k.parent_columns,
+		   CASE c.kind WHEN 'V' THEN 'revive_parent' WHEN 'R' THEN 'remove_child' ELSE 'keep' END AS orphans
+	FROM ferry.foreign_key k LEFT JOIN ferry.column_merge c ON c.relid = k.relation AND c.attnum = 0;
+COMMENT ON VIEW ferry.foreign_keys IS 'foreign keys of tables under ferry and to them, and what becomes of rows whose parents died elsewhere (ferry.set_orphans)';
+
+CREATE FUNCTION ferry.set_orphans(rel regclass, policy text) RETURNS void
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM ferry._require_node();
+	IF NOT EXISTS (SELECT FROM ferry.registered_table r WHERE r.relid = rel) THEN
+		RAISE EXCEPTION 'table "%" is not under ferry', rel USING ERRCODE = 'undefined_object',
+			HINT = 'Add it by ferry.add_table.';
+	END IF;
+	IF NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = rel), 'USAGE') THEN
+		RAISE EXCEPTION 'must be owner of table %', rel USING ERRCODE = 'insufficient_privilege';
+	END IF;
+	IF policy NOT IN ('keep', 'revive_parent', 'remove_child') THEN
+		RAISE EXCEPTION 'unrecognized policy of orphans: "%"', policy USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Use "keep", "revive_parent" or "remove_child".';
+	END IF;
+	IF policy <> 'keep' AND NOT EXISTS (SELECT FROM ferry.foreign_key k WHERE k.relation = rel) THEN
+		RAISE EXCEPTION 'table "%" has no foreign key', rel USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Name the table whose rows refer to others.';
+	END IF;
+	PERFORM ferry._put_strategy(rel, 0::int2,
+		CASE policy WHEN 'keep' THEN 'K' WHEN 'revive_parent' THEN 'V' ELSE 'R' END::"char", NULL, ferry._stamp());
+END $$;
+COMMENT ON FUNCTION ferry.set_orphans(regclass, text) IS 'what becomes of a table''s rows whose parents died elsewhere, on all nodes: keep, revive_parent or remove_child';
+REVOKE ALL ON FUNCTION ferry.set_orphans(regclass, text) FROM PUBLIC;
+
+/* --- orphans: judged (apply/orphan.c says when and why) --- */
+
+/* wanted: the vector that this node must hold before; image: the row that is gone, null: many */
+CREATE TABLE ferry.orphan_note (
+	relid		oid NOT NULL,
+	image		jsonb,
+	wanted		text NOT NULL
+);
+COMMENT ON TABLE ferry.orphan_note IS 'internal: rows that died by merging and that others may refer to';
+
+CREATE FUNCTION ferry._holds(wanted text, dropped bigint[]) RETURNS boolean
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_holds';
+COMMENT ON FUNCTION ferry._holds(text, bigint[]) IS 'internal: does this node hold that much of every node?';
+REVOKE ALL ON FUNCTION ferry._holds(text, bigint[]) FROM PUBLIC;
+
+CREATE FUNCTION ferry._record_orphan(rel regclass, key jsonb, columns text[], image jsonb, local_dot text, remote_dot text,
+		winner text, rule text, constraint_name text) RETURNS void
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_record_orphan';
+COMMENT ON FUNCTION ferry._record_orphan(regclass, jsonb, text[], jsonb, text, text, text, text, text) IS 'internal: put an orphan on record as a conflict';
+REVOKE ALL ON FUNCTION ferry._record_orphan(regclass, jsonb, text[], jsonb, text, text, text, text, text) FROM PUBLIC;
+
+CREATE FUNCTION ferry._key_columns(rel regclass) RETURNS text[]
+	LANGUAGE sql STABLE PARALLEL UNSAFE
+BEGIN ATOMIC
+	SELECT t.key::text[] FROM ferry.tables t WHERE t.relation = rel;
+END;
+COMMENT ON FUNCTION ferry._key_columns(regclass) IS 'internal: the columns of a table''s primary key';
+REVOKE ALL ON FUNCTION ferry._key_columns(regclass) FROM PUBLIC;
+
+/*
+ * A row dies or lives again by a write of this node that changes nothing else: its
+ * state, with another life and a dot of ours, merged.  image says what a tombstone
+ * without values does not.  Returns false if there was nothing to do, or no image.
+ */
+CREATE FUNCTION ferry._set_life(rel regclass, key jsonb, alive boolean, image jsonb) RETURNS boolean
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	s		jsonb := ferry.state(rel, key);
+	dot		text[];
+	plain	text[];
+BEGIN
+	IF s IS NULL OR (s->>'alive')::boolean = alive THEN
+		RETURN false;
+	END IF;
+	plain := ARRAY(SELECT a.attname FROM pg_attribute a
+				   WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+					   AND a.attname <> '_ferry' AND NOT s->'key' ? a.attname);
+	IF alive AND NOT s->'row' ?& plain THEN
+		IF image IS NULL OR NOT image ?& plain THEN
+			RETURN false;
+		END IF;
+		s := s || jsonb_build_object('row',
+			coalesce((SELECT jsonb_object_agg(p, image->p) FROM unnest(plain) p), '{}') || (s->'row'));
+	END IF;
+	dot := string_to_array(ferry.version_dot(ferry._stamp()), '@');
+	IF (SELECT r.merge = 'c' FROM ferry.registered_table r WHERE r.relid = rel) AND plain <> '{}' THEN
+		s := s || jsonb_build_object('columns',
+			(SELECT jsonb_object_agg(p, coalesce(s->'columns'->p, s->'last')) FROM unnest(plain) p));
+	END IF;
+	s := (s - 'live') || jsonb_build_object('alive', alive, 'last', jsonb_build_array(dot[1], dot[2]),
+		'vv', s->'vv' || jsonb_build_object(dot[2], dot[1]));
+	PERFORM ferry.merge(rel, s);
+	RETURN true;
+END $$;
+COMMENT ON FUNCTION ferry._set_life(regclass, jsonb, boolean, jsonb) IS 'internal: a row dies or lives again, with the values that it has or had';
+REVOKE ALL ON FUNCTION ferry._set_life(regclass, jsonb, boolean, jsonb) FROM PUBLIC;
+
+/*
+ * The parent with these values lives again, and those that it refers to if the
+ * table's policy is that; false if it cannot.  image as above, or null.  seen ends
+ * circles of rows that refer to each other.  Who calls rolls back what a false leaves.
+ */
+CREATE FUNCTION ferry._revive(rel regclass, wanted jsonb, image jsonb, seen text[]) RETURNS boolean
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	columns	text[] := ferry._key_columns(rel);
+	source	jsonb := CASE WHEN wanted ?& columns THEN wanted ELSE image END;
+	key		jsonb;
+	s		jsonb;
+	me		text;
+	f		ferry.foreign_keys;
+	missing	jsonb;
+BEGIN
+	IF columns IS NULL OR source IS NULL THEN
+		RETURN false;
+	END IF;
+	key := (SELECT jsonb_object_agg(c, source->c) FROM unnest(columns) c);
+	me := rel::text || key::text;
+	s := ferry.state(rel, key);
+	IF s IS NULL OR me = ANY (seen) THEN
+		RETURN s IS NOT NULL;
+	ELSIF (s->>'alive')::boolean THEN
+		RETURN s->'key' || (s->'row') @> wanted;
+	END IF;
+	FOR f IN SELECT * FROM ferry.foreign_keys k WHERE k.relation = rel LOOP
+		missing := ferry._missing_parent(f.relation, f.constraint_name, coalesce(image, '{}') || (s->'row') || key);
+		IF missing IS NULL OR f.orphans = 'keep' THEN
+			CONTINUE;
+		ELSIF f.orphans = 'remove_child' OR NOT ferry._revive(f.parent, missing, NULL, seen || me) THEN
+			RETURN false;
+		END IF;
+	END LOOP;
+	RETURN ferry._set_life(rel, key, true, image);
+END $$;
+COMMENT ON FUNCTION ferry._revive(regclass, jsonb, jsonb, text[]) IS 'internal: a dead row lives again, and its ancestors';
+REVOKE ALL ON FUNCTION ferry._revive(regclass, jsonb, jsonb, text[]) FROM PUBLIC;
+
+/* the parent that a row with this image would lack by one foreign key; null: none */
+CREATE FUNCTION ferry._missing_parent(rel regclass, constraint_name name, image jsonb) RETURNS jsonb
+	LANGUAGE plpgsql STRICT STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	f		ferry.foreign_key;
+	result	jsonb;
+BEGIN
+	SELECT * INTO f FROM ferry.foreign_key k WHERE k.relation = rel AND k.constraint_name = _missing_parent.constraint_name;
+	EXECUTE format('SELECT %s FROM jsonb_populate_record(NULL::%s, $1) c WHERE %s AND NOT EXISTS (SELECT FROM %s p WHERE %s)',
+				   f.missing, f.relation, f.filled, f.parent, f.meets)
+		INTO result USING image;
+	RETURN result;
+END $$;
+COMMENT ON FUNCTION ferry._missing_parent(regclass, name, jsonb) IS 'internal: the parent that a row would lack';
+REVOKE ALL ON FUNCTION ferry._missing_parent(regclass, name, jsonb) FROM PUBLIC;
+
+/* one orphan's fate; returns whether anything was done */
+CREATE FUNCTION ferry._judge_orphan(f ferry.foreign_keys, key jsonb, missing jsonb, image jsonb) RETURNS boolean
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF f.orphans = 'remove_child' THEN
+		RETURN ferry._set_life(f.relation, key, false, NULL);
+	ELSIF f.orphans = 'revive_parent' THEN
+		IF ferry._revive(f.parent, missing, image, '{}') THEN
+			RETURN true;
+		END IF;
+		/* what was done for it is undone */
+		RAISE EXCEPTION 'parent % of table % cannot be revived', missing, f.parent USING ERRCODE = 'no_data_found';
+	END IF;
+	RETURN false;
+EXCEPTION
+	WHEN no_data_found THEN
+		RETURN false;
+	WHEN transaction_rollback OR query_canceled THEN
+		RAISE;
+	WHEN OTHERS THEN
+		RAISE WARNING 'orphan % of table % is kept: %', key, f.relation, SQLERRM;
+		RETURN false;
+END $$;
+COMMENT ON FUNCTION ferry._judge_orphan(ferry.foreign_keys, jsonb, jsonb, jsonb) IS 'internal: do with an orphan what its table''s policy says';
+REVOKE ALL ON FUNCTION ferry._judge_orphan(ferry.foreign_keys, jsonb, jsonb, jsonb) FROM PUBLIC;
+
+/*
+ * Judge the orphans of one parent (image), or of all rows of a table (null): at
+ * most so many of each foreign key.  Returns whether there may be more to be done.
+ */
+CREATE FUNCTION ferry._judge_children(parent regclass, image jsonb, death text, child regclass, max int, OUT done bigint, OUT more boolean)
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp SET row_security = off
+AS $$
+DECLARE
+	f		ferry.foreign_keys;
+	k		ferry.foreign_key;
+	r		record;
+	acted	int;
+	ok		boolean;
+BEGIN
+	done := 0;
+	more := false;
+	FOR f IN SELECT v.* FROM ferry.foreign_keys v JOIN ferry.registered_table t ON t.relid = v.relation
+			 WHERE v.parent = _judge_children.parent AND (child IS NULL OR v.relation = child)
+			 ORDER BY v.relation::text, v.constraint_name LOOP
+		SELECT * INTO k FROM ferry.foreign_key v WHERE v.relation = f.relation AND v.constraint_name = f.constraint_name;
+		acted := 0;
+		FOR r IN EXECUTE format(
+			'SELECT %s AS key, %s AS missing, to_jsonb(c) - ''_ferry'' AS image, ferry.version_dot(c._ferry) AS dot
+			 FROM %s %s c %s %s AND NOT EXISTS (SELECT FROM %s p WHERE %s) LIMIT %s',
+			k.key, k.missing,
+			CASE WHEN image IS NOT NULL THEN format('jsonb_populate_record(NULL::%s, $1) p JOIN', parent) END,
+			f.relation, CASE WHEN image IS NOT NULL THEN format('ON %s WHERE', k.meets) ELSE 'WHERE' END,
+			k.filled, parent, k.meets, max) USING image LOOP
+			ok := ferry._judge_orphan(f, r.key, r.missing, image);
+			PERFORM ferry._record_orphan(f.relation, r.key, k.columns, r.image, r.dot, death,
+				CASE WHEN NOT ok THEN 'none' WHEN f.orphans = 'remove_child' THEN 'remote' ELSE 'local' END,
+				CASE WHEN ok THEN f.orphans ELSE 'keep' END, f.constraint_name::text);
+			acted := acted + ok::int;
+		END LOOP;
+		done := done + acted;
+		more := more OR acted >= max;
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION ferry._judge_children(regclass, jsonb, text, regclass, int) IS 'internal: judge the orphans of a parent';
+REVOKE ALL ON FUNCTION ferry._judge_children(regclass, jsonb, text, regclass, int) FROM PUBLIC;
+
+CREATE FUNCTION ferry._judge_orphans(max int) RETURNS boolean
+	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	gone	bigint[] := ARRAY(SELECT m.node_id FROM ferry.member m WHERE m.is_dropped);
+	n		record;
+	judged	int := 0;
+BEGIN
+	FOR n IN SELECT o.ctid AS at, o.* FROM ferry.orphan_note o
+			 WHERE ferry._holds(o.wanted, gone) LIMIT max FOR UPDATE SKIP LOCKED LOOP
+		judged := judged + 1;
+		IF NOT (ferry._judge_children(n.relid, n.image, regexp_replace(split_part(n.wanted, ',', 1), '(\d+):(\d+)', '\2@\1'), NULL, 1000)).more THEN
+			DELETE FROM ferry.orphan_note o WHERE o.ctid = n.at;
+		END IF;
+	END LOOP;
+	RETURN judged > 0;
+END $$;
+COMMENT ON FUNCTION ferry._judge_orphans(int) IS 'internal: judge the children of rows that died by merging, once all that their death''s writer had written is here; returns whether there may be more';
+REVOKE ALL ON FUNCTION ferry._judge_orphans(int) FROM PUBLIC;
+
+CREATE FUNCTION ferry.resolve_orphans(rel regclass DEFAULT NULL) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	f		record;
+	r		record;
+	total	bigint := 0;
+BEGIN
+	IF rel IS NOT NULL AND NOT EXISTS (SELECT FROM ferry.registered_table t WHERE t.relid = rel) THEN
+		RAISE EXCEPTION 'table "%" is not under ferry', rel USING ERRCODE = 'undefined_object',
+			HINT = 'Add it by ferry.add_table.';
+	END IF;
+	FOR f IN SELECT DISTINCT k.relation, k.parent FROM ferry.foreign_keys k
+			 WHERE k.orphans <> 'keep' AND (rel IS NULL OR k.relation = rel) LOOP
+		LOOP
+			r := ferry._judge_children(f.parent, NULL, '', f.relation, 1000);
+			total := total + r.done;
+			EXIT WHEN NOT r.more;
+		END LOOP;
+	END LOOP;
+	RETURN total;
+END $$;
+COMMENT ON FUNCTION ferry.resolve_orphans(regclass) IS 'do with the orphans that ferry.orphans lists what ferry.set_orphans says; returns how many were resolved';
+REVOKE ALL ON FUNCTION ferry.resolve_orphans(regclass) FROM PUBLIC;

@@ -31,6 +31,7 @@
 
 #include "apply/conflict.h"
 #include "apply/merge_row.h"
+#include "apply/orphan.h"
 #include "apply/own_write.h"
 #include "apply/range_merge.h"
 #include "node/node.h"
@@ -184,6 +185,7 @@ range_tombstone_merge(ApplyTarget *t, const Version *range, const char *peer)
 	foreach(lc, leaves)
 		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
 			scan_leaf(t, lfirst_oid(lc), range, peer);
+	orphan_note(t, NULL, range->last);
 	return APPLY_APPLIED;
 }
 

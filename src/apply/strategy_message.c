@@ -44,9 +44,12 @@ find_column(const WireRelation *wire, const FerryTable *table, uint16 id)
 	return InvalidAttrNumber;
 }
 
+/* attno 0: what becomes of the table's orphans */
 static void
 put(Oid relid, AttrNumber attno, const WireStrategy *s)
 {
+	char		letter = attno == 0 ? orphan_policy_letter((OrphanPolicy) s->kind) : strategy_kind_letter((ColumnKind) s->kind);
+	bool		is_function = attno != 0 && s->kind == KIND_FUNCTION;
 	Oid			types[5] = {REGCLASSOID, INT2OID, CHAROID, TEXTOID, ferry_version_type()};
 	Datum		args[5];
 	Version		v;
@@ -54,13 +57,30 @@ put(Oid relid, AttrNumber attno, const WireStrategy *s)
 	version_init(&v, s->dot);
 	args[0] = ObjectIdGetDatum(relid);
 	args[1] = Int16GetDatum(attno);
-	args[2] = CharGetDatum(strategy_kind_letter((ColumnKind) s->kind));
+	args[2] = CharGetDatum(letter);
 	args[3] = CStringGetTextDatum(s->function);
 	args[4] = state_version_datum(&v);
 	SPI_connect();
 	SPI_execute_with_args("SELECT ferry._put_strategy($1, $2, $3, $4, $5)", 5, types, args,
-						  s->kind == KIND_FUNCTION ? NULL : "   n ", false, 0);
+						  is_function ? NULL : "   n ", false, 0);
 	SPI_finish();
+}
+
+/* is a setting news, after what is held?  The clock follows it. */
+static bool
+is_news(Dot held, Dot d)
+{
+	if (dot_compare(held, d) >= 0)
+		return false;
+	if (node_clock_too_far(d.hlc))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("stamp of an incoming strategy lies too far in the future"),
+				 errdetail("It is more than ferry.max_clock_skew (%d ms) ahead of this machine's clock.",
+						   ferry_max_clock_skew_ms),
+				 errhint("Set the clocks of both machines by NTP; see ferry.clock.")));
+	node_clock_raise(d.hlc);
+	return true;
 }
 
 bool
@@ -70,22 +90,22 @@ strategy_receive(const WireRelation *wire, const WireStrategy *s)
 	Oid			relid = OidIsValid(nspid) ? get_relname_relid(wire->name, nspid) : InvalidOid;
 	const FerryTable *table = OidIsValid(relid) ? table_lookup(relid) : NULL;
 	const ColumnStrategy *held;
+	const Dot	none = {0, 0};
 	AttrNumber	attno;
 
-	if (table == NULL || table->rootid != relid || table->mode != MERGE_MODE_COLUMN ||
-		(attno = find_column(wire, table, s->column)) == InvalidAttrNumber)
+	if (table == NULL || table->rootid != relid)
+		return false;
+	if (s->column == 0)
+	{
+		if (is_news(table->orphans_dot, s->dot))
+			put(relid, 0, s);
+		return false;
+	}
+	if (table->mode != MERGE_MODE_COLUMN || (attno = find_column(wire, table, s->column)) == InvalidAttrNumber)
 		return false;
 	held = table_strategy(table, table->column_ids[attno - 1]);
-	if (held && dot_compare(s->kind == KIND_FUNCTION ? held->function_dot : held->dot, s->dot) >= 0)
+	if (!is_news(held == NULL ? none : s->kind == KIND_FUNCTION ? held->function_dot : held->dot, s->dot))
 		return false;
-	if (node_clock_too_far(s->dot.hlc))
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("stamp of an incoming strategy lies too far in the future"),
-				 errdetail("It is more than ferry.max_clock_skew (%d ms) ahead of this machine's clock.",
-						   ferry_max_clock_skew_ms),
-				 errhint("Set the clocks of both machines by NTP; see ferry.clock.")));
-	node_clock_raise(s->dot.hlc);
 	put(relid, attno, s);
 	ereport(LOG,
 			(errmsg("strategy \"%s\" of column \"%s\" of table \"%s.%s\" was set on another node",

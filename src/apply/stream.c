@@ -39,6 +39,7 @@
 #include "apply/insert_run.h"
 #include "apply/merge_row.h"
 #include "apply/merged_check.h"
+#include "apply/orphan.h"
 #include "apply/own_write.h"
 #include "apply/quarantine.h"
 #include "apply/range_merge.h"
@@ -188,6 +189,7 @@ settle_target(ApplyStream *s, StreamRelation *r)
 
 	target_enter(r->target);
 	s->progress.conflicts += unique_settle(r->target, s->peer);
+	orphan_note_rest(r->target);
 	target_leave(r->target);
 	MemoryContextSwitchTo(oldcontext);
 }

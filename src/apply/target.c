@@ -63,6 +63,7 @@ struct ApplyTarget
 	ResultRelInfo *root;
 	bool		fires_triggers;
 	bool		in_after_triggers;
+	bool		is_referenced;	/* by foreign keys */
 	ModifyTableState *mtstate;	/* only for partitioned tables */
 	PartitionTupleRouting *routing;
 	TupleTableSlot *scratch;	/* virtual, root layout: what is to be written */
@@ -76,6 +77,7 @@ struct ApplyTarget
 	struct LeafState *leaves;
 	List	   *suspects;		/* see target_take_suspect */
 	struct TargetChecks *checks;
+	TargetDeaths deaths;
 };
 
 /* what target_find needs of one leaf (or of the table itself) */
@@ -106,6 +108,18 @@ has_replica_triggers(Relation rel)
 		if (enabled == TRIGGER_FIRES_ON_REPLICA || enabled == TRIGGER_FIRES_ALWAYS)
 			return true;
 	}
+	return false;
+}
+
+/* do foreign keys refer to the table? */
+static bool
+is_referenced(Relation rel)
+{
+	TriggerDesc *desc = rel->trigdesc;
+
+	for (int i = 0; desc && i < desc->numtriggers; i++)
+		if (RI_FKey_trigger_type(desc->triggers[i].tgfoid) == RI_TRIGGER_PK)
+			return true;
 	return false;
 }
 
@@ -162,6 +176,7 @@ target_open(Relation rel, const FerryTable *table)
 		lappend(estate->es_opened_result_relations, t->root);
 	estate->es_output_cid = GetCurrentCommandId(true);
 
+	t->is_referenced = is_referenced(rel);
 	t->fires_triggers = has_replica_triggers(rel);
 	if (!t->fires_triggers)
 		t->root->ri_TrigDesc = NULL;
@@ -532,6 +547,18 @@ struct TargetChecks **
 target_checks(ApplyTarget *t)
 {
 	return &t->checks;
+}
+
+bool
+target_is_referenced(ApplyTarget *t)
+{
+	return t->is_referenced;
+}
+
+TargetDeaths *
+target_deaths(ApplyTarget *t)
+{
+	return &t->deaths;
 }
 
 /* what holds for every row that is stored: generated columns, constraints, partition bounds */

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "core/vector.h"
 #include "executor/executor.h"
 #include "executor/execPartition.h"
 #include "nodes/execnodes.h"
@@ -99,5 +100,17 @@ extern RowState *target_take_suspect(ApplyTarget *t);
 
 /* OIDs of a leaf's unique and exclusion indexes besides the primary key */
 extern List *target_constraints(ApplyTarget *t, ResultRelInfo *leaf);
+
+/* do foreign keys refer to the table? */
+extern bool target_is_referenced(ApplyTarget *t);
+
+/* for orphan.c: deaths in the table since orphan_note_rest() */
+typedef struct TargetDeaths
+{
+	int			noted;			/* one by one */
+	NodeVector	rest;			/* the others', together */
+} TargetDeaths;
+
+extern TargetDeaths *target_deaths(ApplyTarget *t);
 
 #endif							/* FERRY_APPLY_TARGET_H */

@@ -52,6 +52,7 @@
 #include "apply/conflict.h"
 #include "apply/fetch.h"
 #include "apply/merge_row.h"
+#include "apply/orphan.h"
 #include "apply/own_write.h"
 #include "apply/unique.h"
 #include "node/node.h"
@@ -390,6 +391,7 @@ kill_row(ApplyTarget *t, Stored *self, Clash *clash, bool other_loses, const cha
 		return false;
 	tombstone_put(table, tombstone_from_row(table, loser->state, &version), NULL);
 	own_write_note(t, loser->state);
+	orphan_note(t, loser->state, version.last);
 
 	conflict.kind = CONFLICT_UNIQUE_KEY;
 	conflict.winner = other_loses ? WINNER_REMOTE : WINNER_LOCAL;

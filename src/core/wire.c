@@ -410,7 +410,7 @@ wire_get_strategy(WireReader *r, WireStrategy *s)
 	memset(s, 0, sizeof(*s));
 	if (relation > UINT32_MAX)
 		fail(r, "relation id is too large");
-	if (column == 0 || column > WIRE_MAX_COLUMNS)
+	if (column > WIRE_MAX_COLUMNS)
 		fail(r, "column id is out of range");
 	s->relation = (uint32_t) relation;
 	s->column = (uint16_t) column;
@@ -418,7 +418,8 @@ wire_get_strategy(WireReader *r, WireStrategy *s)
 	s->function = wire_get_string(r, WIRE_MAX_FUNCTION);
 	s->dot.hlc = wire_get_u64(r);
 	s->dot.node = wire_get_u32(r);
-	if (s->kind > KIND_LAST || (s->kind == KIND_FUNCTION) != (s->function[0] != '\0'))
+	if (s->column == 0 ? s->kind > WIRE_LAST_ORPHANS || s->function[0] != '\0' :
+		s->kind > KIND_LAST || (s->kind == KIND_FUNCTION) != (s->function[0] != '\0'))
 		fail(r, "strategy is unknown");
 	if (s->dot.hlc == 0 || s->dot.node == 0)
 		fail(r, "strategy without a dot");

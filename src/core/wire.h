@@ -149,7 +149,12 @@ typedef struct WireRow
 	WireValue  *values;
 } WireRow;
 
-/* the later dot counts; kind is a ColumnKind, function empty but for KIND_FUNCTION */
+/*
+ * The later dot counts; kind is a ColumnKind, function empty but for KIND_FUNCTION.
+ * Column 0 is the table itself: kind is then what becomes of orphans, at most
+ * WIRE_LAST_ORPHANS.
+ */
+#define WIRE_LAST_ORPHANS 2
 typedef struct WireStrategy
 {
 	uint32_t	relation;

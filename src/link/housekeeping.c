@@ -12,6 +12,8 @@
  * hold, raises the horizon to that, and removes the tombstones that lie under it;
  * and conflicts that are kept no longer (apply/conflict_keep.c).
  *
+ * Every second it judges rows whose parents died elsewhere (apply/orphan.c).
+ *
  * Every ferry.housekeeping_ms it also looks at the slots that this node keeps for its
  * peers: who is away for so long that more than ferry.max_slot_wal would have to
  * be kept loses its slot, and copies what it lacks when it is back.
@@ -34,6 +36,7 @@
 #include "utils/timestamp.h"
 
 #include "apply/conflict_keep.h"
+#include "apply/orphan.h"
 #include "link/housekeeping.h"
 #include "node/holding.h"
 #include "node/horizon.h"
@@ -311,6 +314,22 @@ do_round(void)
 	return sweep() || more;
 }
 
+/* rows whose parents died elsewhere: soon, as they are in the way of whoever reads them */
+static long
+judge(TimestampTz now)
+{
+	static TimestampTz due = 0;
+	bool		more;
+
+	if (now < due)
+		return Max(TimestampDifferenceMilliseconds(now, due), 1);
+	begin();
+	more = orphans_judge();
+	end();
+	due = TimestampTzPlusMilliseconds(now, more ? SWEEP_EVERY_MS : LOOK_EVERY_MS);
+	return more ? SWEEP_EVERY_MS : LOOK_EVERY_MS;
+}
+
 long
 housekeeping(void)
 {
@@ -318,7 +337,7 @@ housekeeping(void)
 	TimestampTz now = GetCurrentTimestamp();
 	long		wait_ms;
 
-	wait_ms = tell(now);
+	wait_ms = Min(tell(now), judge(now));
 	if (now >= round_due)
 	{
 		bool		more = do_round();

@@ -8,13 +8,13 @@
 CREATE TABLE ferry.column_merge (
 	relid		regclass NOT NULL,
 	attnum		int2 NOT NULL,
-	kind		"char" NOT NULL CHECK (kind IN ('l', 'c', 'x', 'n', 's', 'm', 'f')),
+	kind		"char" NOT NULL CHECK (CASE attnum WHEN 0 THEN kind IN ('K', 'V', 'R') ELSE kind IN ('l', 'c', 'x', 'n', 's', 'm', 'f') END),
 	version		ferry.version NOT NULL,
 	function	text CHECK (function IS NOT NULL OR kind <> 'f'),
 	function_version ferry.version CHECK ((function IS NULL) = (function_version IS NULL)),
 	PRIMARY KEY (relid, attnum)
 ) WITH (user_catalog_table = true);
-COMMENT ON TABLE ferry.column_merge IS 'how columns merge, last writer wins; see the view ferry.columns';
+COMMENT ON TABLE ferry.column_merge IS 'how columns merge, last writer wins, and (attnum 0) what becomes of a table''s orphans; see the views ferry.columns and ferry.foreign_keys';
 SELECT pg_catalog.pg_extension_config_dump('ferry.column_merge', '');
 
 CREATE FUNCTION ferry._table_changed(rel regclass) RETURNS void

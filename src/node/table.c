@@ -297,6 +297,31 @@ strategy_kind_from_letter(char letter, ColumnKind *kind)
 	return false;
 }
 
+static const char policy_letters[] = {
+	[ORPHANS_KEEP] = 'K',
+	[ORPHANS_REVIVE_PARENT] = 'V',
+	[ORPHANS_REMOVE_CHILD] = 'R',
+};
+
+char
+orphan_policy_letter(OrphanPolicy policy)
+{
+	return policy_letters[policy];
+}
+
+bool
+orphan_policy_from_letter(char letter, OrphanPolicy *policy)
+{
+	for (int p = 0; p < lengthof(policy_letters); p++)
+	{
+		if (policy_letters[p] != letter)
+			continue;
+		*policy = (OrphanPolicy) p;
+		return true;
+	}
+	return false;
+}
+
 const ColumnStrategy *
 table_strategy(const FerryTable *table, uint16 id)
 {
@@ -337,6 +362,8 @@ fill_strategies(FerryTable *t)
 		if (DatumGetObjectId(heap_getattr(tuple, 1, desc, &isnull)) != t->rootid)
 			continue;
 		s.id = (uint16) DatumGetInt16(heap_getattr(tuple, 2, desc, &isnull));
+		if (s.id == 0 && orphan_policy_from_letter(DatumGetChar(heap_getattr(tuple, 3, desc, &isnull)), &t->orphans))
+			t->orphans_dot = get_dot(heap_getattr(tuple, 4, desc, &isnull));
 		if (s.id == 0 || s.id > t->nids || t->id_attnos[s.id - 1] == 0 || t->nstrategies >= t->nids ||
 			!strategy_kind_from_letter(DatumGetChar(heap_getattr(tuple, 3, desc, &isnull)), &s.kind))
 			continue;

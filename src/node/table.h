@@ -25,6 +25,14 @@ typedef struct ColumnStrategy
 	Dot			function_dot;
 } ColumnStrategy;
 
+/* what becomes of a row whose parent is gone, by ferry.set_orphans; the numbers are sent */
+typedef enum OrphanPolicy
+{
+	ORPHANS_KEEP = 0,
+	ORPHANS_REVIVE_PARENT = 1,
+	ORPHANS_REMOVE_CHILD = 2
+} OrphanPolicy;
+
 /*
  * A registered table, or a partition of one.
  *
@@ -54,6 +62,8 @@ typedef struct FerryTable
 	int			nstrategies;
 	ColumnStrategy *strategies; /* sorted by column id */
 	bool		has_strategies; /* one that is not KIND_LWW */
+	OrphanPolicy orphans;
+	Dot			orphans_dot;	/* of the setting; {0, 0}: never set */
 	bool		is_new;			/* not copied from every peer yet */
 } FerryTable;
 
@@ -89,6 +99,10 @@ extern const ColumnStrategy *table_strategy(const FerryTable *table, uint16 id);
 extern const char *strategy_kind_name(ColumnKind kind);
 extern char strategy_kind_letter(ColumnKind kind);
 extern bool strategy_kind_from_letter(char letter, ColumnKind *kind);
+
+/* the letter of a policy in ferry.column_merge, where attnum 0 is the table itself */
+extern char orphan_policy_letter(OrphanPolicy policy);
+extern bool orphan_policy_from_letter(char letter, OrphanPolicy *policy);
 
 /* ferry.version and the schema's relations, by name, cached per backend */
 extern Oid	ferry_version_type(void);

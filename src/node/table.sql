@@ -157,6 +157,7 @@ BEGIN
 	DELETE FROM ferry.column_merge c WHERE c.relid = rel;
 	DELETE FROM ferry.range_tombstone t WHERE t.relid = rel;
 	DELETE FROM ferry.conflict_hook h WHERE h.relid = rel;
+	DELETE FROM ferry.orphan_note o WHERE o.relid = rel;
 	PERFORM ferry._config_changed();
 END $$;
 COMMENT ON FUNCTION ferry.drop_table(regclass) IS 'take a table out of ferry: it is left as it was before ferry.add_table';

@@ -377,7 +377,9 @@ static void
 put_strategy(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleDesc desc)
 {
 	WireStrategy s = {0};
-	ColumnKind	kind;
+	ColumnKind	kind = KIND_LWW;
+	OrphanPolicy policy;
+	char		letter;
 	SentRelation *r;
 	Relation	rel;
 	bool		isnull;
@@ -388,12 +390,17 @@ put_strategy(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleDesc
 		return;
 	r = sent_relation(rel);
 	RelationClose(rel);
-	if (r->kind != SENT_ROWS ||
-		!strategy_kind_from_letter(DatumGetChar(heap_getattr(tuple, 3, desc, &isnull)), &kind))
+	if (r->kind != SENT_ROWS)
 		return;
 	s.relation = r->encoder->wire.id;
 	s.column = (uint16) DatumGetInt16(heap_getattr(tuple, 2, desc, &isnull));
-	s.kind = kind;
+	letter = DatumGetChar(heap_getattr(tuple, 3, desc, &isnull));
+	if (s.column == 0 && orphan_policy_from_letter(letter, &policy))
+		s.kind = policy;
+	else if (s.column != 0 && strategy_kind_from_letter(letter, &kind))
+		s.kind = kind;
+	else
+		return;
 	s.dot = last_dot(heap_getattr(tuple, 4, desc, &isnull));
 	d = heap_getattr(tuple, 5, desc, &isnull);
 	s.function = isnull || kind != KIND_FUNCTION ? NULL : TextDatumGetCString(d);

@@ -76,7 +76,7 @@ relation_encoder_create(const FerryTable *table, Relation rel, MemoryContext cxt
 	for (int c = 0; c < table->nplain; c++)
 		describe_column(&e->wire.cols[table->nkeys + c], e, table->nkeys + c, table, rel,
 						table->plain_attnos[c], 0, cxt);
-	e->strategies = palloc0(sizeof(WireStrategy) * Max(2 * table->nstrategies, 1));
+	e->strategies = palloc0(sizeof(WireStrategy) * (2 * table->nstrategies + 1));
 	for (int s = 0; s < table->nstrategies; s++)
 	{
 		const ColumnStrategy *strategy = &table->strategies[s];
@@ -87,6 +87,8 @@ relation_encoder_create(const FerryTable *table, Relation rel, MemoryContext cxt
 		if (strategy->kind != KIND_FUNCTION)
 			add_strategy(e, strategy->id, strategy->kind, NULL, strategy->dot);
 	}
+	if (table->orphans_dot.hlc != 0)
+		add_strategy(e, 0, (ColumnKind) table->orphans, NULL, table->orphans_dot);
 	MemoryContextSwitchTo(oldcontext);
 	return e;
 }

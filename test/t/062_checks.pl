@@ -124,4 +124,12 @@ settle();
 is(q1($_, 'SELECT n FROM stock'), '4', "n$_: restocked, both sales counted") for 0 .. 2;
 is(q1($_, 'SELECT count(*) FROM ferry.quarantine'), '0', "n$_: nothing waits") for 0 .. 2;
 same('sum', 'stock');
+
+# what is kept of the record: so many, then so old
+my $newest = q1(0, 'SELECT string_agg(id::text, \',\') FROM (SELECT id FROM ferry.conflicts ORDER BY id DESC LIMIT 3) t');
+q1(0, $_) for 'ALTER SYSTEM SET ferry.housekeeping_ms = 100', 'ALTER SYSTEM SET ferry.conflict_keep_rows = 3', 'SELECT pg_reload_conf()';
+ok($node[0]->poll_query_until('postgres', 'SELECT count(*) = 3 FROM ferry.conflicts'), 'as many conflicts as are to be kept');
+is(q1(0, 'SELECT string_agg(id::text, \',\' ORDER BY id DESC) FROM ferry.conflicts'), $newest, 'the newest');
+q1(0, "UPDATE ferry.conflict SET at = at - interval '1 month' WHERE id <> (SELECT max(id) FROM ferry.conflict)");
+ok($node[0]->poll_query_until('postgres', 'SELECT count(*) = 1 FROM ferry.conflicts'), 'what is older than 30 days goes');
 done_testing();
