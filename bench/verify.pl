@@ -81,16 +81,12 @@ for my $round (1 .. $rounds)
 	{
 		$b->do('ALTER SYSTEM SET ferry.verify_interval = ' . ($with ? 1 : 0));
 		$b->do('SELECT pg_reload_conf()');
-		if ($with)
+		# until one is at work, or none; of small tables one is gone before it is seen
+		for (1 .. 100)
 		{
-			# until one is at work; without: until none is
-			select undef, undef, undef, 0.1
-			  until $b->selectrow_array("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'ferry verifier'");
-		}
-		else
-		{
-			select undef, undef, undef, 0.1
-			  while $b->selectrow_array("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'ferry verifier'");
+			my ($n) = $b->selectrow_array("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'ferry verifier'");
+			last if $with ? $n : !$n;
+			select undef, undef, undef, 0.1;
 		}
 		$this{$with} = $pair->pgbench("-M prepared -N -c 2 -T $seconds");
 		push @{ $tps{$with} }, $this{$with};
