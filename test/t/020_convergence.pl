@@ -775,9 +775,17 @@ for my $i (0 .. $#node)
 # verification comes to the same judgement
 for my $i (0 .. $#node)
 {
-	is($node[$i]->safe_psql('postgres',
-			"SET client_min_messages = error; SELECT sum(differing), count(error) FROM ferry.verify(deep => true)"),
-		'0|0', "n$i: verification finds nothing");
+	my $found = '|0';
+
+	# a run that another one was in the way of says nothing
+	for (1 .. 5)
+	{
+		$found = $node[$i]->safe_psql('postgres',
+			'SET client_min_messages = error; SELECT sum(differing), count(error) FROM ferry.verify(deep => true)');
+		last if $found ne '|0';
+		usleep(500_000);
+	}
+	is($found, '0|0', "n$i: verification finds nothing");
 }
 
 # --- was it interesting? ---
