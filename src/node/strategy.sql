@@ -77,8 +77,8 @@ BEGIN
 			THEN 'smallint, integer, bigint, numeric, or a domain over one of them' END
 		WHEN 'set' THEN CASE WHEN base.typcategory <> 'A' OR base.typelem = 0 OR base.typlen <> -1 THEN 'an array' END
 		WHEN 'map' THEN CASE WHEN base.oid <> 'jsonb'::regtype THEN 'jsonb' END
-		WHEN 'max' THEN CASE WHEN NOT ferry._is_ordered(base.oid) THEN 'a type with an order (a default btree operator class), and no row type' END
-		WHEN 'min' THEN CASE WHEN NOT ferry._is_ordered(base.oid) THEN 'a type with an order (a default btree operator class), and no row type' END
+		WHEN 'max' THEN CASE WHEN NOT ferry._is_ordered(base.oid) THEN 'a type with an order (a default btree operator class) that is the same on every node: no row type, no enum, no range of text' END
+		WHEN 'min' THEN CASE WHEN NOT ferry._is_ordered(base.oid) THEN 'a type with an order (a default btree operator class) that is the same on every node: no row type, no enum, no range of text' END
 		END;
 	IF wanted IS NOT NULL THEN
 		RAISE EXCEPTION 'column "%" of type % cannot merge by strategy "%"', "column", format_type(a.atttypid, a.atttypmod), strategy

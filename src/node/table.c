@@ -491,14 +491,40 @@ ferry_table_changed(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * Do all nodes order values of a type alike?  Enums are in the order in which their
+ * labels were made, ranges by a collation of their own.
+ */
+static bool
+order_is_portable(Oid typid)
+{
+	Oid			part;
+
+	typid = getBaseType(typid);
+	if (OidIsValid(part = get_element_type(typid)))
+		return order_is_portable(part);
+	switch (get_typtype(typid))
+	{
+		case TYPTYPE_BASE:
+			return true;
+		case TYPTYPE_MULTIRANGE:
+			return order_is_portable(get_multirange_range(typid));
+		case TYPTYPE_RANGE:
+			part = get_range_subtype(typid);
+			return order_is_portable(part) && !OidIsValid(get_typcollation(part));
+		default:
+			return false;
+	}
+}
+
 PG_FUNCTION_INFO_V1(ferry_is_ordered);
 
-/* SQL: ferry._is_ordered(oid) returns boolean: do values of the type compare? */
+/* SQL: ferry._is_ordered(oid) returns boolean: do values of the type compare, the same on every node? */
 Datum
 ferry_is_ordered(PG_FUNCTION_ARGS)
 {
 	Oid			typid = getBaseType(PG_GETARG_OID(0));
 
-	PG_RETURN_BOOL(!type_is_rowtype(typid) &&
+	PG_RETURN_BOOL(order_is_portable(typid) &&
 				   OidIsValid(lookup_type_cache(typid, TYPECACHE_CMP_PROC)->cmp_proc));
 }
