@@ -125,7 +125,7 @@ quarantine_put(const char *peer, const RelationMap *map, const WireRow *row,
 	wire_writer_init(&w, map->raw_bytes + raw_bytes + 64);
 	wire_put_bytes(&w, map->raw, map->raw_bytes);
 	vector = vector_of(row, &version);
-	if (version.pruned)
+	if (version_needs_horizon(&version))
 		wire_put_horizon(&w, horizon);
 	wire_put_bytes(&w, raw, raw_bytes);
 	frame = palloc(VARHDRSZ + w.len);

@@ -34,9 +34,11 @@
 #include "apply/orphan.h"
 #include "apply/own_write.h"
 #include "apply/range_merge.h"
+#include "node/horizon.h"
 #include "node/node.h"
 #include "node/seen.h"
 #include "state/range_tombstone.h"
+#include "state/tombstone.h"
 
 static void
 record(ApplyTarget *t, const RowState *local, const RowState *remote, ConflictWinner winner, const char *peer)
@@ -168,6 +170,47 @@ scan_leaf(ApplyTarget *t, Oid relid, const Version *range, const char *peer)
 	table_close(rel, NoLock);
 }
 
+/* deaths are met as rows are: those that the range includes go, others beside it are written again */
+static void
+scan_tombstones(ApplyTarget *t, const Version *range)
+{
+	const FerryTable *table = target_table(t);
+	Relation	rel = table_open(table->tombid, RowExclusiveLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry range", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(cxt);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		RowState   *tomb;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(slot);
+		tomb = tombstone_decode(table, slot->tts_values, slot->tts_isnull);
+		if (range_covers(range, &tomb->version))
+			tombstone_remove(table, &slot->tts_tid);
+		else if (range_was_outlived(range, &tomb->version))
+		{
+			Version		joined = range_join(&tomb->version, range->vv, range->nvv);
+
+			version_write(&joined, node_stamp(), NULL, 0, table->plain_ids, table->nplain,
+						  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, false, &tomb->version);
+			seen_note(&tomb->version);
+			tombstone_put(table, tomb, &slot->tts_tid);
+			own_write_note(t, tomb);
+		}
+		MemoryContextReset(cxt);
+	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(cxt);
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+}
+
 ApplyResult
 range_tombstone_merge(ApplyTarget *t, const Version *range, const char *peer)
 {
@@ -180,11 +223,16 @@ range_tombstone_merge(ApplyTarget *t, const Version *range, const char *peer)
 	merge_raise_clock(&dated);
 	LockRelationOid(relid, ExclusiveLock);
 	leaves = find_all_inheritors(relid, ExclusiveLock, NULL);
+
+	/* everybody has had it, and so have we: it has been here and is gone */
+	if (!target_table(t)->is_new && vector_covers(horizon_current(), range))
+		return APPLY_IGNORED;
 	if (!ranges_add(relid, range))
 		return APPLY_IGNORED;
 	foreach(lc, leaves)
 		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
 			scan_leaf(t, lfirst_oid(lc), range, peer);
+	scan_tombstones(t, range);
 	orphan_note(t, NULL, range->last);
 	return APPLY_APPLIED;
 }

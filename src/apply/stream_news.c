@@ -130,13 +130,15 @@ stream_news_move(StreamNews *from, StreamNews *to)
 		stream_news_add_member(to, lfirst(lc));
 	foreach(lc, from->holds)
 		stream_news_add_holds(to, ((NodeHolds *) lfirst(lc))->node, &((NodeHolds *) lfirst(lc))->vector);
-	stream_news_stored(from);
+	stream_news_stored(from, true);
 }
 
 void
-stream_news_stored(StreamNews *news)
+stream_news_stored(StreamNews *news, bool holds)
 {
-	news->holds = NIL;
 	news->members = NIL;
+	if (!holds && news->holds != NIL)
+		return;
+	news->holds = NIL;
 	MemoryContextReset(news->cxt);
 }

@@ -46,7 +46,7 @@ extern void stream_news_add_member(StreamNews *news, const WireMember *m);
 /* add to one what the other has */
 extern void stream_news_move(StreamNews *from, StreamNews *to);
 
-/* what nodes hold, and the members, have been stored */
-extern void stream_news_stored(StreamNews *news);
+/* the members have been stored, and what nodes hold, unless that has to wait */
+extern void stream_news_stored(StreamNews *news, bool holds);
 
 #endif							/* FERRY_APPLY_STREAM_NEWS_H */

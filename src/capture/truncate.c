@@ -6,9 +6,10 @@
  * Its vector must include every row that goes, or the row would live on
  * elsewhere, and as little as possible of what has not come here yet: our own
  * clock (the table is locked: all that was written here is here), the latest
- * stamp of every other node that was merged here (node/seen.c), and what earlier
- * range tombstones cover.  No row is looked at, but for the first TRUNCATE of a
- * table after the server has started.
+ * stamp of every other node that was merged here (node/seen.c), what we have said to
+ * hold (core/range.c says why), and what earlier range tombstones cover.  No row is
+ * looked at, but for the first TRUNCATE of a table after the server has started.
+ * Tombstones are: the range takes their place, and they go.
  *
  * A partition that is truncated alone leaves a tombstone for each of its rows: no
  * range could tell them from those of other partitions.
@@ -35,6 +36,7 @@
 #include "utils/snapmgr.h"
 
 #include "capture/truncate.h"
+#include "node/holding.h"
 #include "node/node.h"
 #include "node/seen.h"
 #include "state/local_write.h"
@@ -93,6 +95,23 @@ read_table_once(Oid rootid)
 	seen_complete(rootid);
 }
 
+/* what this node holds of others, by whose writes the clock goes */
+static void
+hold_now(NodeVector *held)
+{
+	NodeId		us = node_id();
+
+	holding_promised(held);
+	vector_remove(held, us);
+	for (uint32 i = 0; i < held->n;)
+	{
+		if (node_clock_too_far(held->entries[i].hlc))
+			vector_remove(held, held->entries[i].node);
+		else
+			node_clock_raise(held->entries[i++].hlc);
+	}
+}
+
 PG_FUNCTION_INFO_V1(ferry_truncate_trigger);
 
 /* BEFORE TRUNCATE, when the table is locked */
@@ -104,6 +123,7 @@ ferry_truncate_trigger(PG_FUNCTION_ARGS)
 	Version		range;
 	Dot		   *dots;
 	int			ndots;
+	NodeVector	held;
 	const RangeList *earlier;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
@@ -114,13 +134,16 @@ ferry_truncate_trigger(PG_FUNCTION_ARGS)
 	(void) table_lookup_required(relid);
 
 	read_table_once(relid);
+	hold_now(&held);
 	version_init(&range, node_stamp());
+	range = range_join(&range, held.entries, (int) held.n);
 	ndots = seen_get(&dots);
 	range = range_join(&range, dots, ndots);
 	earlier = ranges_of(relid);
 	for (int i = 0; i < earlier->n; i++)
 		range = range_join(&range, earlier->ranges[i].vv, earlier->ranges[i].nvv);
 	(void) ranges_add(relid, &range);
+	tombstone_remove_covered(table_lookup_required(relid), &range);
 	return PointerGetDatum(NULL);
 }
 

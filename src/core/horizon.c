@@ -17,8 +17,12 @@
  *	- the last write, and those whose dots keep the row alive: they are told by
  *	  name;
  *	- the entry of a node that has contributed to a counter or added an element:
- *	  of two contributions the one counts whose side has seen more of the node,
- *	  and the horizons of two sides say nothing of that.
+ *	  of two contributions the one counts whose side has the later entry of the
+ *	  node, and the horizons of two sides say nothing of that.
+ *
+ * The removal of a key from a map stays, too, as long as the row.  To forget it, one
+ * would have to take a key that a state does not have, but has seen, for removed; and
+ * a row that outlived a TRUNCATE has seen (range.c) what it never had.
  *
  * A version of which something was dropped says so (pruned).  Of one that was not,
  * vv alone tells all there is to include: whoever has seen that includes it.  Of a
@@ -26,7 +30,14 @@
  *
  * A tombstone all of whose vv is covered is removed.  Then a state that is covered
  * too, of a key of which there is nothing here, is older than that tombstone or
- * equal to it: it is old news and must not come to life again.
+ * equal to it: it is old news and must not come to life again.  Not removed are the
+ * tombstones of counters: a key that is born again goes on from the sum of the dead
+ * row, and who has forgotten that would begin at nothing while others go on.
+ *
+ * All of this stands on one more condition, which whoever raises a horizon must see
+ * to: that what is still to come of any member's writes was written after the member
+ * held what the horizon says (or is held here already).  So what is known of a
+ * member counts once everything that it had written by then has been merged here.
  */
 #include "core/horizon.h"
 
@@ -42,31 +53,7 @@ must_stay(const Version *v, NodeId node)
 	return v->nparts > 0 && version_has_contribution(v, node);
 }
 
-void
-version_prune(Version *v, const NodeVector *horizon, const Version *before)
-{
-	Dot		   *kept;
-	int			n = 0;
-
-	if (horizon == NULL || horizon->n == 0 || v->nvv <= 1)
-		return;
-	kept = core_alloc(sizeof(Dot) * v->nvv);
-	for (int i = 0; i < v->nvv; i++)
-	{
-		Dot			d = v->vv[i];
-
-		if (d.hlc > vector_get(horizon, d.node) || must_stay(v, d.node) ||
-			(before && before->nparts > 0 && version_has_contribution(before, d.node)))
-			kept[n++] = d;
-	}
-	if (n == v->nvv)
-		return;
-	v->vv = kept;
-	v->nvv = (uint16_t) n;
-	v->pruned = true;
-}
-
-/* v has seen d, which the horizon to does not say */
+/* v has seen d, which the horizon to (NULL: none) does not say */
 static void
 write_out(Version *v, Dot d, const NodeVector *to)
 {
@@ -94,6 +81,49 @@ write_out(Version *v, Dot d, const NodeVector *to)
 	v->nvv = (uint16_t) n;
 }
 
+/*
+ * A register that became a counter: its value is the contribution of the node that
+ * wrote it, whose entry may have been dropped before that counted.
+ */
+static void
+restore_grounds(Version *v)
+{
+	for (int p = 0; p < v->nparts; p++)
+	{
+		const ColumnParts *cp = &v->parts[p];
+
+		for (uint32_t i = 0; cp->kind == KIND_COUNTER && i < cp->nparts; i++)
+			if (cp->parts[i].node == cp->since.node)
+				write_out(v, (Dot) {cp->since.hlc, cp->since.node}, NULL);
+	}
+}
+
+void
+version_prune(Version *v, const NodeVector *horizon, const Version *before)
+{
+	Dot		   *kept;
+	int			n = 0;
+
+	if (v->pruned && v->nparts > 0)
+		restore_grounds(v);
+	if (horizon == NULL || horizon->n == 0 || v->nvv <= 1)
+		return;
+	kept = core_alloc(sizeof(Dot) * v->nvv);
+	for (int i = 0; i < v->nvv; i++)
+	{
+		Dot			d = v->vv[i];
+
+		if (d.hlc > vector_get(horizon, d.node) || must_stay(v, d.node) ||
+			(before && before->nparts > 0 && version_has_contribution(before, d.node)))
+			kept[n++] = d;
+	}
+	if (n == v->nvv)
+		return;
+	v->vv = kept;
+	v->nvv = (uint16_t) n;
+	v->pruned = true;
+}
+
 void
 version_expand(Version *v, const NodeVector *from, const NodeVector *to)
 {
@@ -108,6 +138,15 @@ version_succeed(Version *v, const Version *before, const NodeVector *to)
 {
 	for (int i = 0; i < before->nvv; i++)
 		write_out(v, before->vv[i], to);
+}
+
+bool
+version_may_be_forgotten(const Version *v, const NodeVector *horizon)
+{
+	for (int p = 0; p < v->nparts; p++)
+		if (v->parts[p].kind == KIND_COUNTER)
+			return false;
+	return version_is_stable(v, horizon);
 }
 
 bool

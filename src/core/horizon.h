@@ -27,4 +27,7 @@ extern void version_succeed(Version *v, const Version *before, const NodeVector 
 /* does the horizon cover all that v has seen? */
 extern bool version_is_stable(const Version *v, const NodeVector *horizon);
 
+/* may a tombstone with this version go: is it stable, and of no counter (see horizon.c)? */
+extern bool version_may_be_forgotten(const Version *v, const NodeVector *horizon);
+
 #endif							/* FERRY_CORE_HORIZON_H */

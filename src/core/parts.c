@@ -14,8 +14,10 @@
  *	counter		node -> what it has contributed; the value is the sum.  What stood
  *				in the column when the generation began is its writer's
  *				contribution.  A node's contributions only grow in its own
- *				history, so the side that has seen more of the node has the
- *				right one.
+ *				history, so the side whose vector has the later entry of the
+ *				node has the right one: entries of nodes that contribute are
+ *				never pruned.  Who has none, but has seen the other side's
+ *				entry, has seen it come to nothing.
  *	max, min	the value itself.
  *	set			element -> dots that added it: an observed-remove set without
  *				tombstones (Bieniusa et al., INRIA RR-8083).  A dot stays if both
@@ -138,6 +140,19 @@ items_merge(ColumnKind kind, const PartItem *l, int nl, const Version *lv,
 	return n;
 }
 
+/*
+ * Two contributions of one node.  Under one entry they differ only if a TRUNCATE beside
+ * them has raised it (range.c): then whichever, as long as all nodes take the same.
+ */
+static bool
+is_later_share(const Part *a, const Version *av, const Part *b, const Version *bv)
+{
+	Hlc			of_a = version_entry(av, a->node);
+	Hlc			of_b = version_entry(bv, b->node);
+
+	return of_a != of_b ? of_a > of_b : compare_bytes(a->bytes, a->len, b->bytes, b->len) > 0;
+}
+
 int
 shares_merge(const Part *l, int nl, const Version *lv,
 			 const Part *r, int nr, const Version *rv, Part *out)
@@ -151,13 +166,12 @@ shares_merge(const Part *l, int nl, const Version *lv,
 		NodeId		node = j >= nr || (i < nl && l[i].node < r[j].node) ? l[i].node : r[j].node;
 		const Part *mine = i < nl && l[i].node == node ? &l[i++] : NULL;
 		const Part *theirs = j < nr && r[j].node == node ? &r[j++] : NULL;
-		const Part *winner = version_seen(rv, node) > version_seen(lv, node) ? theirs : mine;
 
-		/* who has seen as much and has none says that there is none: only a forged state gets here */
-		if (version_seen(rv, node) == version_seen(lv, node) && winner == NULL)
-			winner = theirs;
-		if (winner)
-			out[n++] = *winner;
+		if (mine && theirs)
+			out[n++] = is_later_share(theirs, rv, mine, lv) ? *theirs : *mine;
+		else if (mine ? version_seen(rv, node) < version_entry(lv, node) :
+				 version_seen(lv, node) < version_entry(rv, node))
+			out[n++] = mine ? *mine : *theirs;
 	}
 	return n;
 }

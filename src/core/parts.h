@@ -115,7 +115,7 @@ extern int	items_merge(ColumnKind kind,
 extern int	items_write(ColumnKind kind, const PartItem *old, int nold, const PartItem *fresh, int nfresh,
 						bool birth, const struct Dot *d, PartItem *out);
 
-/* merge a counter's shares (all of them, sorted by node): each from who has seen more of the node */
+/* merge a counter's shares (all of them, sorted by node): each from who has the later entry of the node */
 extern int	shares_merge(const Part *l, int nl, const struct Version *lv,
 						 const Part *r, int nr, const struct Version *rv, Part *out);
 

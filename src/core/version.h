@@ -94,6 +94,16 @@ version_covers(const Version *v, Dot d)
 {
 	return version_seen(v, d.node) >= d.hlc;
 }
+
+/*
+ * Must the horizon be told along with v, for it to be understood elsewhere?  Of a
+ * version with registers only, of which nothing was dropped, vv tells enough.
+ */
+static inline bool
+version_needs_horizon(const Version *v)
+{
+	return v->pruned || v->nparts > 0;
+}
 extern Dot	version_column_dot(const Version *v, uint16_t col);
 
 /* a column's parts, NULL if it is a register */

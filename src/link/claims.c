@@ -15,6 +15,12 @@
  * transaction carries no replication origin, so that our own streams, also those
  * that forward nothing, take it further.
  *
+ * The horizon is made of what nodes hold, and relies on this: what is still to come
+ * of a node's writes was written after it held that (core/horizon.c).  So it is not
+ * enough to have heard of it: see may_count().  For the same reason a peer's horizon
+ * is only taken over from a stream that brings all that the peer has, and nobody is
+ * asked what is held: the peer says so in its stream, anew for each (node/holding.h).
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -32,8 +38,8 @@
 #include "compat.h"
 #include "link/claims.h"
 #include "link/connection.h"
+#include "link/stable.h"
 #include "node/holding.h"
-#include "node/horizon.h"
 #include "node/node.h"
 
 typedef struct Claims
@@ -71,8 +77,8 @@ claims_take(StreamNews *news, XLogRecPtr local_end)
 {
 	NodeVector	claims;
 
-	if (news->horizon_is_new)
-		horizon_raise(&news->horizon);
+	if (news->horizon_is_new && forward_all && whole)
+		stable_raise(&news->horizon);
 	news->horizon_is_new = false;
 	if (!news->has_claims)
 		return;
@@ -154,6 +160,30 @@ compare_holds(const ListCell *a, const ListCell *b)
 	return (x > y) - (x < y);
 }
 
+/*
+ * What a node holds counts when all that it had written by then is here.  Of the
+ * peer itself, and of those whose writes it forwards, this stream brings that first,
+ * once what lies before the stream has been copied.
+ */
+static bool
+may_count(const NodeHolds *h)
+{
+	return whole && (forward_all || h->node == peer);
+}
+
+static bool
+has_news(const StreamNews *news)
+{
+	ListCell   *lc;
+
+	if (news->members != NIL)
+		return true;
+	foreach(lc, news->holds)
+		if (may_count(lfirst(lc)))
+			return true;
+	return false;
+}
+
 void
 claims_store(StreamNews *news, TimestampTz now)
 {
@@ -161,7 +191,7 @@ claims_store(StreamNews *news, TimestampTz now)
 	NodeId		us = node_id();
 	ListCell   *lc;
 
-	if ((news->holds == NIL && news->members == NIL) || now < store_due)
+	if (!has_news(news) || now < store_due)
 		return;
 
 	/* rows are locked in one order, whoever writes them */
@@ -175,7 +205,7 @@ claims_store(StreamNews *news, TimestampTz now)
 		foreach(lc, news->members)
 			store_member(lfirst(lc));
 		foreach(lc, news->holds)
-			if (((NodeHolds *) lfirst(lc))->node != us)
+			if (may_count(lfirst(lc)) && ((NodeHolds *) lfirst(lc))->node != us)
 				store_holds(lfirst(lc));
 		SPI_finish();
 		PopActiveSnapshot();
@@ -186,7 +216,7 @@ claims_store(StreamNews *news, TimestampTz now)
 		replorigin_session_origin = origin;
 	}
 	PG_END_TRY();
-	stream_news_stored(news);
+	stream_news_stored(news, whole);
 	store_due = TimestampTzPlusMilliseconds(now, ferry_housekeeping_ms);
 }
 
@@ -194,14 +224,12 @@ void
 claims_ask(PGconn *conn, StreamNews *news)
 {
 	PGresult   *res = connection_query(conn,
-									   "SELECT m.node_id, m.name, coalesce(m.dsn, ''), m.is_dropped, coalesce(h.vector, '') "
-									   "FROM ferry.member m LEFT JOIN ferry.holding h ON h.node_id = m.node_id",
+									   "SELECT node_id, name, coalesce(dsn, ''), is_dropped FROM ferry.member",
 									   PGRES_TUPLES_OK);
 
 	for (int i = 0; i < PQntuples(res); i++)
 	{
 		WireMember	m;
-		NodeVector	v;
 
 		m.id = (NodeId) strtoul(PQgetvalue(res, i, 0), NULL, 10);
 		m.name = PQgetvalue(res, i, 1);
@@ -210,9 +238,6 @@ claims_ask(PGconn *conn, StreamNews *news)
 		if (m.id == NODE_ID_NONE)
 			continue;
 		stream_news_add_member(news, &m);
-		holding_parse(PQgetvalue(res, i, 4), &v, NULL);
-		if (v.n > 0)
-			stream_news_add_holds(news, m.id, &v);
 	}
 	PQclear(res);
 }

@@ -36,7 +36,7 @@ extern void claims_publish(void);
 /* write what is known of other nodes, if that is due; a transaction of its own */
 extern void claims_store(StreamNews *news, TimestampTz now);
 
-/* ask the peer who there is and who holds what, when a link begins */
+/* ask the peer who there is, when a link begins */
 extern void claims_ask(PGconn *conn, StreamNews *news);
 
 #endif							/* FERRY_LINK_CLAIMS_H */

@@ -6,11 +6,14 @@
  * A few times a second at most, and only if there is news, it writes what this
  * node promises into our row of ferry.holding: that is what is left of it after a
  * restart, and what our streams tell the peers.  The log is flushed, since only
- * then it is sent, but standbys are not waited for.
+ * then it is sent, but standbys are not waited for.  When a stream begins, what we
+ * know of others is written again for it: it begins behind those rows, and what was
+ * asked for beside the stream would come before what it rests on (claims.c).
  *
  * Every ferry.housekeeping_ms it works out from ferry.holding what all members
- * hold, raises the horizon to that, and removes the tombstones that lie under it;
- * and conflicts that are kept no longer (apply/conflict_keep.c).
+ * hold, raises the horizon to that (stable.c), and removes the tombstones, of rows
+ * and of tables, that lie under it; and conflicts that are kept no longer
+ * (apply/conflict_keep.c).
  *
  * Every second it judges rows whose parents died elsewhere (apply/orphan.c).
  *
@@ -38,11 +41,13 @@
 #include "apply/conflict_keep.h"
 #include "apply/orphan.h"
 #include "link/housekeeping.h"
+#include "link/stable.h"
 #include "node/holding.h"
 #include "node/horizon.h"
 #include "node/node.h"
 #include "node/table.h"
 #include "node/watermark.h"
+#include "state/range_tombstone.h"
 #include "state/tombstone.h"
 
 #define TELL_EVERY_MS 200
@@ -86,10 +91,25 @@ write_own_row(const NodeVector *v)
 	end();
 }
 
+/* what we know of others, once more, in the order in which links lock these rows: for a stream that begins */
+static void
+rewrite_other_rows(void)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		args[1] = {Int64GetDatum(node_id())};
+
+	begin();
+	SPI_execute_with_args("SELECT node_id FROM ferry.holding WHERE node_id <> $1 ORDER BY node_id FOR UPDATE",
+						  1, types, args, NULL, false, 0);
+	SPI_execute_with_args("UPDATE ferry.holding SET vector = vector WHERE node_id <> $1", 1, types, args, NULL, false, 0);
+	end();
+}
+
 static long
 tell(TimestampTz now)
 {
 	static TimestampTz told_at = 0;
+	static uint32 streams = 0;
 	static uint32 told_generation = 0;
 	static Hlc	told_own = 0;
 	NodeShared *node = node_current();
@@ -104,6 +124,11 @@ tell(TimestampTz now)
 		return Max(TimestampDifferenceMilliseconds(now, due), 1);
 	holding_promised(&v);
 	write_own_row(&v);
+	if (streams != holding_streams())
+	{
+		streams = holding_streams();
+		rewrite_other_rows();
+	}
 	told_at = now;
 	told_generation = generation;
 	told_own = vector_get(&v, node->id);
@@ -310,7 +335,10 @@ do_round(void)
 	end();
 	if (!ferry_prune)
 		return more;
-	horizon_raise(&h);
+	stable_raise(&h);
+	begin();
+	(void) ranges_prune();
+	end();
 	return sweep() || more;
 }
 

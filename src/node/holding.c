@@ -65,6 +65,7 @@ typedef struct Holding
 	NodeVector	horizon;		/* see node/horizon.c */
 	pg_atomic_uint32 horizon_generation;
 	pg_atomic_uint32 generation;	/* bumped when promised grows, or is to be told again */
+	pg_atomic_uint32 streams;	/* that have begun */
 	ConditionVariable arrived;
 } Holding;
 
@@ -96,6 +97,7 @@ holding_shmem_init(void)
 		for (int i = 0; i < ferry_max_nodes; i++)
 		{
 			pg_atomic_init_u32(&array->holdings[i].generation, 0);
+			pg_atomic_init_u32(&array->holdings[i].streams, 0);
 			pg_atomic_init_u32(&array->holdings[i].horizon_generation, 0);
 			ConditionVariableInit(&array->holdings[i].arrived);
 		}
@@ -383,6 +385,19 @@ holding_tell(NodeShared *node)
 {
 	pg_atomic_fetch_add_u32(&holding_of(node)->generation, 1);
 	node_wake_supervisor();
+}
+
+void
+holding_tell_stream(NodeShared *node)
+{
+	pg_atomic_fetch_add_u32(&holding_of(node)->streams, 1);
+	holding_tell(node);
+}
+
+uint32
+holding_streams(void)
+{
+	return pg_atomic_read_u32(&holding_of(node_current())->streams);
 }
 
 uint32

@@ -52,8 +52,12 @@ extern void holding_review_quarantine(void);
 /* the same for own writes that were to be made once more: if none is left, the watermark may go on */
 extern void holding_review_own_writes(void);
 
-/* have what we promise told again, to a stream that begins */
+/* have what we promise told */
 extern void holding_tell(NodeShared *node);
+
+/* a stream begins: have that told again, and what we know of others; counted */
+extern void holding_tell_stream(NodeShared *node);
+extern uint32 holding_streams(void);
 
 /* counts the reasons to tell */
 extern uint32 holding_generation(void);

@@ -54,7 +54,7 @@ news_start(void)
 
 	/* the stream may begin behind the row that says what we hold now: have it written again */
 	if (node)
-		holding_tell(node);
+		holding_tell_stream(node);
 }
 
 void

@@ -230,6 +230,13 @@ state_to_jsonb(const FerryTable *table, Relation rel, const RowState *s)
 	json_push_strategies(&ps, table, rel, s);
 	if (v->pruned)
 	{
+		JsonbValue	yes = {.type = jbvBool,.val.boolean = true};
+
+		json_push_key(&ps, "pruned");
+		pushJsonbValue(&ps, WJB_VALUE, &yes);
+	}
+	if (v->pruned || (version_needs_horizon(v) && v->horizon && v->horizon->n > 0))
+	{
 		json_push_key(&ps, "horizon");
 		pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
 		for (uint32 i = 0; v->horizon && i < v->horizon->n; i++)

@@ -210,12 +210,15 @@ get_version(const FerryTable *table, Relation rel, JsonbContainer *object, Versi
 	JsonbContainer *columns = json_object_member(object, "columns", false);
 	JsonbContainer *strategies = json_object_member(object, "strategies", false);
 	JsonbContainer *horizon = json_object_member(object, "horizon", false);
+	JsonbValue *pruned = json_member(object, "pruned");
 	const char *error = NULL;
 	uint8_t    *bytes;
 	size_t		n;
 
 	v.last = json_dot("\"last\"", json_member(object, "last"));
-	v.pruned = horizon != NULL;
+	v.pruned = pruned && pruned->type == jbvBool && pruned->val.boolean;
+	if (pruned && (!v.pruned || horizon == NULL))
+		bad_state("\"pruned\" can only be true, and stands with \"horizon\".");
 	v.horizon = horizon ? get_horizon(horizon) : NULL;
 	get_vv(json_object_member(object, "vv", true), &v);
 	if (columns)
@@ -404,7 +407,7 @@ range_from_jsonb(Datum jsonb, Version *out)
 RowState *
 state_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb)
 {
-	static const char *const known[] = {"alive", "key", "row", "last", "vv", "columns", "live", "strategies", "horizon", "json_null", "lacks"};
+	static const char *const known[] = {"alive", "key", "row", "last", "vv", "columns", "live", "strategies", "horizon", "pruned", "json_null", "lacks"};
 	JsonbContainer *object = &DatumGetJsonbP(jsonb)->root;
 	JsonbContainer *row;
 	JsonbValue *alive;

@@ -177,7 +177,7 @@ get_shares(const StrategyColumn *col, JsonbContainer *object, const Version *ver
 			text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(item.val.numeric)));
 		else
 			bad_state("A share must be a number.");
-		if (node == version_column_dot(version, col->id).node || version_seen(version, node) == 0)
+		if (node == version_column_dot(version, col->id).node || version_entry(version, node) == 0)
 			bad_state("\"shares\" names a node that is not in \"vv\", or the one that wrote the column last.");
 		part = counter_share_from_text(col, node, text);
 		if (part.len > 0)

@@ -25,6 +25,7 @@
 
 #include "node/horizon.h"
 #include "state/local_write.h"
+#include "state/range_tombstone.h"
 #include "state/strategy.h"
 
 FoundRow
@@ -116,6 +117,12 @@ state_local_write(const FerryTable *table, TupleDesc desc, const FoundRow *found
 		adjusted = write_strategies(table, desc, found, changed, nchanged, values, nulls, d, after);
 	if (found)
 		settle_version(found->version, after);
+	else if (after->nparts > 0)
+	{
+		const RangeList *list = ranges_of(table->rootid);
+
+		range_begin(after, list->ranges, list->n);
+	}
 	return adjusted;
 }
 

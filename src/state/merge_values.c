@@ -21,6 +21,7 @@
 #include "utils/rel.h"
 
 #include "compat.h"
+#include "core/horizon.h"
 #include "core/narrow.h"
 #include "state/merge_values.h"
 #include "state/strategy.h"
@@ -155,5 +156,8 @@ state_merge(const FerryTable *table, Relation rel, const MergePlan *plan,
 			take_value(table, rel, out, table->plain_attnos[c],
 					   from_remote ? remote : local, from_remote ? local : remote, whole);
 	}
+	/* now that all parts are in it */
+	if (plan->any_joined)
+		version_prune(&out->version, out->version.horizon, NULL);
 	return out;
 }

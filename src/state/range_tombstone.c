@@ -10,6 +10,9 @@
  * while putting a range into force writes it again, as a successor of both
  * (apply/range_merge.c), and every node ends with that.
  *
+ * When every member has a range it goes: what it kills is old news by the horizon
+ * alone then, as with tombstones.  Until then the horizon stays where it is.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -19,13 +22,16 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "storage/lmgr.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "node/horizon.h"
 #include "state/range_tombstone.h"
 
 #define RANGE_NATTS 3
@@ -148,67 +154,13 @@ ranges_of(Oid rootid)
 
 /* --- what they say --- */
 
-static bool
-includes(const Version *range, const Version *v)
-{
-	VersionOrder order = version_compare(v, range);
-
-	return order == VERSION_BEFORE || order == VERSION_EQUAL;
-}
-
 bool
 ranges_cover(const RangeList *list, const Version *v)
 {
 	for (int i = 0; i < list->n; i++)
-		if (includes(&list->ranges[i], v))
+		if (range_covers(&list->ranges[i], v))
 			return true;
 	return false;
-}
-
-bool
-range_was_outlived(const Version *range, const Version *v)
-{
-	bool		in = false;
-	bool		out = false;
-
-	if (version_covers(v, range->last))
-		return false;
-	for (int i = 0; i < v->nvv; i++)
-	{
-		if (version_covers(range, v->vv[i]))
-			in = true;
-		else
-			out = true;
-	}
-	/* a writer's later entry hides its earlier one, but not where that wrote a column */
-	for (int c = 0; c < v->ncols && !in; c++)
-		in = version_covers(range, v->cols[c].dot);
-	return in && out;
-}
-
-Version
-range_join(const Version *a, const Dot *dots, int ndots)
-{
-	Version		out = *a;
-	int			i = 0;
-	int			j = 0;
-
-	out.vv = palloc(sizeof(Dot) * (a->nvv + ndots));
-	out.nvv = 0;
-	while (i < a->nvv || j < ndots)
-	{
-		if (j >= ndots || (i < a->nvv && a->vv[i].node < dots[j].node))
-			out.vv[out.nvv++] = a->vv[i++];
-		else if (i >= a->nvv || dots[j].node < a->vv[i].node)
-			out.vv[out.nvv++] = dots[j++];
-		else
-		{
-			out.vv[out.nvv++] = a->vv[i].hlc > dots[j].hlc ? a->vv[i] : dots[j];
-			i++;
-			j++;
-		}
-	}
-	return out;
 }
 
 /* --- writing --- */
@@ -216,7 +168,7 @@ range_join(const Version *a, const Dot *dots, int ndots)
 static void
 remove_included(Relation rel, HeapTuple tuple, Oid rootid, Version *range, void *arg)
 {
-	if (includes(arg, range))
+	if (range_covers(arg, range))
 		CatalogTupleDelete(rel, &tuple->t_self);
 }
 
@@ -244,30 +196,66 @@ ranges_add(Oid rootid, const Version *range)
 	return true;
 }
 
-typedef struct Prune
+typedef struct Beyond
 {
-	const Version *horizon;
-	int			removed;
-} Prune;
+	const NodeVector *horizon;
+	int			n;
+} Beyond;
+
+static void
+count_beyond(Relation rel, HeapTuple tuple, Oid rootid, Version *range, void *arg)
+{
+	Beyond	   *b = arg;
+
+	b->n += !vector_covers(b->horizon, range);
+}
+
+bool
+ranges_allow_horizon(const NodeVector *horizon)
+{
+	Beyond		b = {horizon, 0};
+
+	for_each(InvalidOid, AccessShareLock, count_beyond, &b);
+	return b.n == 0;
+}
+
+static void
+collect_below(Relation rel, HeapTuple tuple, Oid rootid, Version *range, void *arg)
+{
+	List	  **below = arg;
+
+	if (vector_covers(horizon_current(), range))
+		*below = list_append_unique_oid(*below, rootid);
+}
 
 static void
 remove_below(Relation rel, HeapTuple tuple, Oid rootid, Version *range, void *arg)
 {
-	Prune	   *p = arg;
+	int		   *removed = arg;
 
-	if (!includes(p->horizon, range))
+	if (!vector_covers(horizon_current(), range))
 		return;
 	CatalogTupleDelete(rel, &tuple->t_self);
-	CacheInvalidateRelcacheByRelid(rootid);
-	p->removed++;
+	(*removed)++;
 }
 
 int
-ranges_prune(const Version *horizon)
+ranges_prune(void)
 {
-	Prune		p = {horizon, 0};
+	List	   *below = NIL;
+	ListCell   *lc;
+	int			removed = 0;
 
-	for_each(InvalidOid, RowExclusiveLock, remove_below, &p);
+	for_each(InvalidOid, AccessShareLock, collect_below, &below);
+	foreach(lc, below)
+	{
+		/* whoever is writing another one goes first, and may have removed it */
+		if (!ConditionalLockRelationOid(lfirst_oid(lc), RowExclusiveLock))
+			continue;
+		for_each(lfirst_oid(lc), RowExclusiveLock, remove_below, &removed);
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))))
+			CacheInvalidateRelcacheByRelid(lfirst_oid(lc));
+	}
 	CommandCounterIncrement();
-	return p.removed;
+	return removed;
 }

@@ -10,6 +10,7 @@
 #ifndef FERRY_STATE_RANGE_TOMBSTONE_H
 #define FERRY_STATE_RANGE_TOMBSTONE_H
 
+#include "core/range.h"
 #include "state/state.h"
 
 typedef struct RangeList
@@ -29,24 +30,22 @@ extern const RangeList *ranges_of(Oid rootid);
 extern bool ranges_cover(const RangeList *list, const Version *v);
 
 /*
- * Did a state with this version go on from something that a range covers without
- * knowing of it: was it changed beside the TRUNCATE?
- */
-extern bool range_was_outlived(const Version *range, const Version *v);
-
-/*
  * Put one into force; false if one that stands includes it.  Those that it
  * includes are removed.  The caller excludes writers of rows.
  */
 extern bool ranges_add(Oid rootid, const Version *range);
 
-/* remove those that every member has: vv at or below the stable horizon; returns how many */
-extern int	ranges_prune(const Version *horizon);
+/*
+ * May the horizon rise to this?  Not while there is one that not every member has: of
+ * a row that it leaves alone nobody could say any more what it has seen of the writes
+ * that the range kills.
+ */
+extern bool ranges_allow_horizon(const NodeVector *horizon);
+
+/* remove those that every member has, as the horizon says; returns how many */
+extern int	ranges_prune(void);
 
 /* a tuple of ferry.range_tombstone */
 extern void range_decode(Datum *values, Oid *rootid, Version *range);
-
-/* the join of two vectors, entry by entry; a's other parts */
-extern Version range_join(const Version *a, const Dot *dots, int ndots);
 
 #endif							/* FERRY_STATE_RANGE_TOMBSTONE_H */

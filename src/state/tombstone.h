@@ -82,6 +82,9 @@ extern RowState *tombstone_from_row(const FerryTable *table, const RowState *row
  */
 extern bool tombstone_sweep(const FerryTable *table, ItemPointer from, int most, int64 *removed);
 
+/* remove those that a range includes: it is in force, and takes their place */
+extern void tombstone_remove_covered(const FerryTable *table, const Version *range);
+
 /* decode a tombstone table's tuple into a state */
 extern RowState *tombstone_decode(const FerryTable *table, Datum *values, bool *nulls);
 

@@ -6,7 +6,8 @@
  * A tombstone is kept so that older states of its key, which may still be on
  * their way, do not bring the row back.  When all of its version lies under the
  * horizon every node has it, and states that it includes are known to be old news
- * by the horizon alone (apply/merge_row.c).
+ * by the horizon alone (apply/merge_row.c).  Those of rows with counters stay (see
+ * core/horizon.c).
  *
  * Races: the tombstone may be changed by a merge, or go because its key is born
  * again, between our look and our deletion.  Then the tuple that we saw is not
@@ -27,8 +28,39 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "core/range.h"
 #include "node/horizon.h"
 #include "state/tombstone.h"
+
+void
+tombstone_remove_covered(const FerryTable *table, const Version *range)
+{
+	Relation	rel = table_open(table->tombid, RowExclusiveLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	MemoryContext row_cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry sweep", ALLOCSET_DEFAULT_SIZES);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(row_cxt);
+		Version		version;
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		state_version_read(slot_getattr(slot, table->nkeys + 1, &isnull), &version);
+		version.horizon = horizon_current();
+		if (range_covers(range, &version))
+			tombstone_remove(table, &slot->tts_tid);
+		MemoryContextSwitchTo(oldcontext);
+		MemoryContextReset(row_cxt);
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	MemoryContextDelete(row_cxt);
+}
 
 bool
 tombstone_sweep(const FerryTable *table, ItemPointer from, int most, int64 *removed)
@@ -56,7 +88,7 @@ tombstone_sweep(const FerryTable *table, ItemPointer from, int most, int64 *remo
 		oldcontext = MemoryContextSwitchTo(row_cxt);
 		state_version_read(slot_getattr(slot, table->nkeys + 1, &isnull), &version);
 		version.horizon = horizon_current();
-		if (version_is_stable(&version, version.horizon))
+		if (version_may_be_forgotten(&version, version.horizon))
 			found[nfound++] = slot->tts_tid;
 		MemoryContextSwitchTo(oldcontext);
 		seen++;

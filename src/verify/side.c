@@ -356,7 +356,7 @@ side_states(Side *h, const uint64 *keys, size_t nkeys, WireWriter *frame)
 		if (state)
 		{
 			/* the horizon stands before what is read under it */
-			if (state->version.pruned && (!said || horizon_generation() != generation))
+			if (version_needs_horizon(&state->version) && (!said || horizon_generation() != generation))
 			{
 				generation = horizon_generation();
 				wire_put_horizon(frame, state->version.horizon);

@@ -102,7 +102,7 @@ is(sql($b, "SELECT string_agg(state->>'alive', ',' ORDER BY state->'key') FROM f
 is(sql($b, 'SELECT count(*) FROM ferry.changes()'), sql($b, 'SELECT count(*) + 1 FROM t'), 'without a token all of them');
 sql($c, "SELECT ferry.resume_peer('b')");
 is(waits($c, $token, '60 s'), 't', 'a link whose slot was dropped catches up');
-is(sql($c, 'SELECT * FROM t ORDER BY id'), sql($b, 'SELECT * FROM t ORDER BY id'), 'with nothing missed');
+is(sql($c, 'SELECT id, v FROM t ORDER BY id'), sql($b, 'SELECT id, v FROM t ORDER BY id'), 'with nothing missed');
 like(slurp_file($b->logfile), qr/_delta_frames\(.*, '\d+:\d+,/, 'by a delta since what it held');
 
 # another transport: the states since a token, merged
