@@ -495,6 +495,8 @@ static void
 merge_blocks(Import *im)
 {
 	uint8_t		digest[BUNDLE_DIGEST_BYTES];
+	NodeVector	from;
+	NodeVector	here;
 	bool		more;
 
 	rewind_parts(im);
@@ -518,6 +520,11 @@ merge_blocks(Import *im)
 			read_news(im);
 	} while (more);
 	MemoryContextSwitchTo(im->cxt);
+
+	/* what it says of who holds what counts if nothing before it is missing here */
+	holding_parse(im->reader->header.since, &from, NULL);
+	holding_received(&here);
+	claims_start(im->reader->header.source, true, vector_includes(&here, &from));
 	claims_store(im->news, GetCurrentTimestamp());
 	MemoryContextSwitchTo(im->cxt);
 }
