@@ -175,13 +175,21 @@ static void
 scan_tombstones(ApplyTarget *t, const Version *range)
 {
 	const FerryTable *table = target_table(t);
-	Relation	rel = table_open(table->tombid, RowExclusiveLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry range", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext oldcontext = MemoryContextSwitchTo(cxt);
+	Relation	rel;
+	Snapshot	snapshot;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+	MemoryContext cxt;
+	MemoryContext oldcontext;
 
+	tombstones_flush(target_tombstones(t));
+	CommandCounterIncrement();
+	rel = table_open(table->tombid, RowExclusiveLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = table_beginscan(rel, snapshot, 0, NULL);
+	slot = table_slot_create(rel, NULL);
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry range", ALLOCSET_DEFAULT_SIZES);
+	oldcontext = MemoryContextSwitchTo(cxt);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		RowState   *tomb;
