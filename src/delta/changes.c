@@ -120,6 +120,7 @@ ferry_changes(PG_FUNCTION_ARGS)
 		c->scan = delta_scan_begin(PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0)));
 		delta_scan_add_all(c->scan);
 		delta_scan_check_access(c->scan);
+		delta_scan_warn(c->scan);
 		c->ranges = ranges_since(c->scan);
 		call->user_fctx = c;
 		MemoryContextSwitchTo(oldcontext);

@@ -64,6 +64,17 @@ delta_scan_begin(const char *since)
 	return d;
 }
 
+void
+delta_scan_warn(const DeltaScan *d)
+{
+	if (d->has_since && d->beyond)
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("deletions since this vector may be missing"),
+				 errdetail("It is older than what every member of the group holds, and tombstones up to there are removed."),
+				 errhint("Whoever is to be brought up to date this way should be a member, or ferry.prune be off.")));
+}
+
 /* --- what to read --- */
 
 static void

@@ -50,6 +50,9 @@ extern List *delta_scan_tables(DeltaScan *d);
 /* raise unless the user may read all of them: a state that is left out in silence is lost */
 extern void delta_scan_check_access(DeltaScan *d);
 
+/* warn if tombstones may be gone that "since" does not include */
+extern void delta_scan_warn(const DeltaScan *d);
+
 /* the next state, in d->slot; false at the end */
 extern bool delta_scan_next(DeltaScan *d);
 
