@@ -655,13 +655,14 @@ sub same_everywhere
 }
 same_everywhere('settled');
 
-# when all is known everywhere, no tombstone is left; and what was kept is old news
+# when all is known everywhere, no tombstone is left but those of counters; and what was kept is old news
 if ($prune eq 'on' && $n_nodes > 1)
 {
 	my $swept = 1;
 	for my $n (@node)
 	{
-		my @tombs = split /\n/, $n->safe_psql('postgres', 'SELECT tombstones FROM ferry.tables');
+		my @tombs = split /\n/, $n->safe_psql('postgres',
+			q{SELECT tombstones FROM ferry.tables WHERE relation NOT IN (SELECT relation FROM ferry.columns WHERE strategy = 'counter')});
 		$swept &&= $n->poll_query_until('postgres',
 			'SELECT NOT EXISTS (SELECT FROM ' . join(' UNION ALL SELECT FROM ', @tombs, 'ferry.range_tombstone') . ')');
 	}

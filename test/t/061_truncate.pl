@@ -9,7 +9,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use FerryNodes;
 
-my @node = map { ferry_cluster("n$_") } 0 .. 2;
+# range tombstones are counted here: they are to stay
+my @node = map { ferry_cluster("n$_", "ferry.prune = off\n") } 0 .. 2;
 my $tables = q{
 	CREATE TABLE t (id int PRIMARY KEY, a int, b int);
 	CREATE TABLE r (id int PRIMARY KEY, a int, b int);
