@@ -348,14 +348,19 @@ judge(TimestampTz now)
 {
 	static TimestampTz due = 0;
 	bool		more;
+	long		wait_ms;
 
 	if (now < due)
 		return Max(TimestampDifferenceMilliseconds(now, due), 1);
 	begin();
 	more = orphans_judge();
 	end();
-	due = TimestampTzPlusMilliseconds(now, more ? SWEEP_EVERY_MS : LOOK_EVERY_MS);
-	return more ? SWEEP_EVERY_MS : LOOK_EVERY_MS;
+
+	/* notes that wait for a node that is away are looked through again and again: not all the time */
+	wait_ms = more ? SWEEP_EVERY_MS :
+		Max(LOOK_EVERY_MS, 20 * TimestampDifferenceMilliseconds(now, GetCurrentTimestamp()));
+	due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+	return wait_ms;
 }
 
 long
