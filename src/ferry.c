@@ -44,7 +44,7 @@ int			ferry_retry_max_ms = 1500;
 int			ferry_batch_ms = 100;
 int			ferry_copy_workers = 2;
 int			ferry_housekeeping_ms = 5000;
-bool		ferry_prune = true;
+bool		ferry_prune = false;
 int			ferry_compression = COMPRESSION_OFF;
 
 static const struct config_enum_entry compression_options[] = {
@@ -152,7 +152,7 @@ define_settings(void)
 							 "Remove tombstones and entries of version vectors that every member has seen.",
 							 "A member that is away holds that back; ferry.nodes says who.",
 							 &ferry_prune,
-							 true,
+							 false,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("ferry.verify_interval",
 							"Time between two verifications of this node against its peers.",

@@ -335,6 +335,8 @@ ferry_supervisor_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		do_duty(&config_duty);
+		if (node_attached() == NULL)
+			proc_exit(0);
 		do_duty(&clock_duty);
 		do_duty(&doubt_duty);
 		if (pg_atomic_read_u32(&node_current()->doubt) != NODE_IS_SURE)

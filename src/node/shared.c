@@ -205,9 +205,12 @@ node_current(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("ferry must be loaded via \"shared_preload_libraries\""),
 				 errhint("Add ferry to shared_preload_libraries in postgresql.conf and restart the server; SELECT * FROM ferry.check() lists all that is missing.")));
+	/* a worker whose node is dropped may ask outside a transaction, where no name can be looked up */
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("database \"%s\" is not a ferry node", get_database_name(MyDatabaseId)),
+			 IsTransactionState() ?
+			 errmsg("database \"%s\" is not a ferry node", get_database_name(MyDatabaseId)) :
+			 errmsg("this database is not a ferry node"),
 			 errhint("Call ferry.create_node(name, dsn) first.")));
 }
 
