@@ -50,6 +50,7 @@
 #include "link/copy.h"
 #include "link/fetcher.h"
 #include "link/gather.h"
+#include "link/local_work.h"
 #include "node/holding.h"
 #include "node/node.h"
 
@@ -58,23 +59,6 @@ static BackgroundWorkerHandle *helpers[LINK_MAX_COPIERS];
 static int	nhelpers = 0;
 
 /* --- what is due --- */
-
-static void
-begin_here(void)
-{
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-}
-
-static void
-end_here(MemoryContext cxt)
-{
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(cxt);
-}
 
 /* of the tables under ferry, those to be copied from the peer $1; none while another's copy brings them */
 #define DUE_TABLES \
@@ -92,7 +76,7 @@ read_due(const char *peer)
 	MemoryContext cxt = CurrentMemoryContext;
 	List	   *due = NIL;
 
-	begin_here();
+	local_work_begin();
 	SPI_execute_with_args("SELECT r.relid::pg_catalog.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, "
 						  "r.is_new AND NOT EXISTS (SELECT FROM ferry.copied_table t WHERE t.peer = $1 AND t.relid = r.relid) "
 						  DUE_TABLES "ORDER BY c.oid",
@@ -112,7 +96,7 @@ read_due(const char *peer)
 		due = lappend(due, t);
 		MemoryContextSwitchTo(oldcontext);
 	}
-	end_here(cxt);
+	local_work_end(cxt);
 	return due;
 }
 
@@ -131,10 +115,10 @@ is_still_due(const char *peer, Oid relid)
 	MemoryContext cxt = CurrentMemoryContext;
 	bool		due;
 
-	begin_here();
+	local_work_begin();
 	SPI_execute_with_args("SELECT 1 " DUE_TABLES "AND r.relid = $2", 2, types, args, NULL, true, 1);
 	due = SPI_processed == 1;
-	end_here(cxt);
+	local_work_end(cxt);
 	return due;
 }
 
@@ -245,7 +229,7 @@ raise_holding(const char *peer)
 	NodeVector	brought;
 
 	vector_clear(&brought);
-	begin_here();
+	local_work_begin();
 	SPI_execute_with_args("SELECT coalesce(brought, '') FROM ferry.copied_table WHERE peer = $1",
 						  1, types, args, NULL, true, 0);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -259,7 +243,7 @@ raise_holding(const char *peer)
 		else
 			vector_limit(&brought, &v);
 	}
-	end_here(cxt);
+	local_work_end(cxt);
 	holding_raise(&brought, true);
 }
 
@@ -271,10 +255,10 @@ record_whole(const char *peer, int formers)
 	Datum		args[2] = {CStringGetDatum(peer), Int32GetDatum(formers)};
 	MemoryContext cxt = CurrentMemoryContext;
 
-	begin_here();
+	local_work_begin();
 	SPI_execute_with_args("UPDATE ferry.peer SET formers = $2 WHERE name = $1 AND formers <> $2 AND copy_via IS NULL",
 						  2, types, args, NULL, false, 0);
-	end_here(cxt);
+	local_work_end(cxt);
 }
 
 /* --- what every copier does --- */
@@ -480,12 +464,12 @@ help(LinkShared *link, LinkCopier *copier)
 	PeerHello	hello;
 	char	   *dsn = NULL;
 
-	begin_here();
+	local_work_begin();
 	(void) node_current();
 	SPI_execute_with_args("SELECT dsn FROM ferry.peer WHERE name = $1 AND NOT is_paused", 1, types, args, NULL, true, 1);
 	if (SPI_processed == 1)
 		dsn = MemoryContextStrdup(cxt, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-	end_here(cxt);
+	local_work_end(cxt);
 	if (dsn == NULL)
 		return;
 	conn = connection_open_session(dsn);

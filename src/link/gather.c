@@ -28,6 +28,7 @@
 
 #include "link/connection.h"
 #include "link/gather.h"
+#include "link/local_work.h"
 #include "node/node.h"
 
 /* how long the sponsor may take to hold what the others had, and how often we ask */
@@ -41,23 +42,6 @@ typedef struct Gathered
 	uint32		id;
 	char	   *slot_lsn;		/* NULL: it has no slot there yet */
 } Gathered;
-
-static void
-begin_here(void)
-{
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-}
-
-static void
-end_here(MemoryContext cxt)
-{
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(cxt);
-}
 
 /* a value of the current SPI result, as text in a context that lasts; NULL if null */
 static char *
@@ -78,7 +62,7 @@ read_gathered(const char *sponsor, bool *wait)
 	List	   *others = NIL;
 
 	*wait = false;
-	begin_here();
+	local_work_begin();
 	SPI_execute_with_args("SELECT p.name::pg_catalog.text, p.node_id::pg_catalog.text, p.slot_lsn::pg_catalog.text, "
 						  "(p.slot_lsn IS NULL AND coalesce(l.failures, 0) < 3 AND NOT p.is_paused)::pg_catalog.text "
 						  "FROM ferry.peer p LEFT JOIN ferry._links() l ON l.peer = p.name "
@@ -99,7 +83,7 @@ read_gathered(const char *sponsor, bool *wait)
 			others = lappend(others, g);
 		MemoryContextSwitchTo(oldcontext);
 	}
-	end_here(cxt);
+	local_work_end(cxt);
 	return others;
 }
 
@@ -110,10 +94,10 @@ record_gathered(const Gathered *g)
 	Datum		args[2] = {CStringGetDatum(g->name), CStringGetTextDatum(g->slot_lsn)};
 	MemoryContext cxt = CurrentMemoryContext;
 
-	begin_here();
+	local_work_begin();
 	SPI_execute_with_args("UPDATE ferry.peer SET via_lsn = $2::pg_catalog.pg_lsn WHERE name = $1",
 						  2, types, args, NULL, false, 0);
-	end_here(cxt);
+	local_work_end(cxt);
 }
 
 void
@@ -157,7 +141,7 @@ gather_release(const char *sponsor)
 	Datum		args[1] = {CStringGetDatum(sponsor)};
 	MemoryContext cxt = CurrentMemoryContext;
 
-	begin_here();
+	local_work_begin();
 	/* what they hold of former members the sponsor may lack: formers stays 0 */
 	SPI_execute_with_args("INSERT INTO ferry.copied_table (peer, relid) "
 						  "SELECT p.name, c.relid FROM ferry.peer p JOIN ferry.copied_table c ON c.peer = $1 "
@@ -167,5 +151,5 @@ gather_release(const char *sponsor)
 						  1, types, args, NULL, false, 0);
 	if (SPI_processed > 0)
 		node_config_changed();
-	end_here(cxt);
+	local_work_end(cxt);
 }

@@ -41,6 +41,7 @@
 #include "apply/conflict_keep.h"
 #include "apply/orphan.h"
 #include "link/housekeeping.h"
+#include "link/local_work.h"
 #include "link/stable.h"
 #include "node/holding.h"
 #include "node/horizon.h"
@@ -57,22 +58,6 @@
 #define SWEEP_EVERY_MS 100
 #define LOOK_EVERY_MS 1000
 
-static void
-begin(void)
-{
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-}
-
-static void
-end(void)
-{
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-}
-
 /* --- what we promise --- */
 
 static void
@@ -82,13 +67,13 @@ write_own_row(const NodeVector *v)
 	Datum		args[2] = {Int64GetDatum(node_id()), 0};
 	char		buf[VECTOR_TEXT_BYTES];
 
-	begin();
+	local_work_begin();
 	vector_format(v, buf);
 	args[1] = CStringGetTextDatum(buf);
 	SPI_execute_with_args("INSERT INTO ferry.holding (node_id, vector) VALUES ($1, $2) "
 						  "ON CONFLICT (node_id) DO UPDATE SET vector = excluded.vector, at = excluded.at",
 						  2, types, args, NULL, false, 0);
-	end();
+	local_work_end(TopMemoryContext);
 }
 
 /* what we know of others, once more, in the order in which links lock these rows: for a stream that begins */
@@ -98,11 +83,11 @@ rewrite_other_rows(void)
 	Oid			types[1] = {INT8OID};
 	Datum		args[1] = {Int64GetDatum(node_id())};
 
-	begin();
+	local_work_begin();
 	SPI_execute_with_args("SELECT node_id FROM ferry.holding WHERE node_id <> $1 ORDER BY node_id FOR UPDATE",
 						  1, types, args, NULL, false, 0);
 	SPI_execute_with_args("UPDATE ferry.holding SET vector = vector WHERE node_id <> $1", 1, types, args, NULL, false, 0);
-	end();
+	local_work_end(TopMemoryContext);
 }
 
 static long
@@ -306,9 +291,9 @@ sweep(void)
 
 	foreach(lc, sweeps)
 	{
-		begin();
+		local_work_begin();
 		more |= sweep_some(lfirst(lc));
-		end();
+		local_work_end(TopMemoryContext);
 	}
 	return more;
 }
@@ -320,7 +305,7 @@ do_round(void)
 	NodeVector	h;
 	bool		more;
 
-	begin();
+	local_work_begin();
 	holding_review_quarantine();
 	holding_review_own_writes();
 	settle_new_tables();
@@ -332,13 +317,13 @@ do_round(void)
 		compute_horizon(&h);
 		list_sweeps();
 	}
-	end();
+	local_work_end(TopMemoryContext);
 	if (!ferry_prune)
 		return more;
 	stable_raise(&h);
-	begin();
+	local_work_begin();
 	(void) ranges_prune();
-	end();
+	local_work_end(TopMemoryContext);
 	return sweep() || more;
 }
 
@@ -352,9 +337,9 @@ judge(TimestampTz now)
 
 	if (now < due)
 		return Max(TimestampDifferenceMilliseconds(now, due), 1);
-	begin();
+	local_work_begin();
 	more = orphans_judge();
-	end();
+	local_work_end(TopMemoryContext);
 
 	/* notes that wait for a node that is away are looked through again and again: not all the time */
 	wait_ms = more ? SWEEP_EVERY_MS :

@@ -36,6 +36,7 @@
 #include "utils/timestamp.h"
 
 #include "link/background.h"
+#include "link/local_work.h"
 #include "link/schedule.h"
 #include "node/node.h"
 #include "verify/pace.h"
@@ -91,23 +92,6 @@ typedef struct TableToVerify
 	int64		orphans;		/* -1: not counted */
 } TableToVerify;
 
-static void
-begin(void)
-{
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-}
-
-static void
-commit(MemoryContext cxt)
-{
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(cxt);
-}
-
 /* peers and tables, into cxt */
 static void
 read_work(const Order *order, List **peers, List **tables, MemoryContext cxt)
@@ -117,7 +101,7 @@ read_work(const Order *order, List **peers, List **tables, MemoryContext cxt)
 	bool		isnull;
 
 	*peers = *tables = NIL;
-	begin();
+	local_work_begin();
 	(void) node_current();
 	args[0] = Int64GetDatum(order->peer_id);
 	SPI_execute_with_args("SELECT name, node_id, dsn FROM ferry.peer WHERE $1 IN (0, node_id) ORDER BY name",
@@ -148,7 +132,7 @@ read_work(const Order *order, List **peers, List **tables, MemoryContext cxt)
 		*tables = lappend(*tables, t);
 		MemoryContextSwitchTo(oldcontext);
 	}
-	commit(cxt);
+	local_work_end(cxt);
 }
 
 /* --- what came of it --- */
@@ -169,7 +153,7 @@ record_result(const Order *order, const PeerToVerify *peer, const TableToVerify 
 
 	memset(nulls, ' ', RESULT_NATTS);
 	nulls[RESULT_NATTS] = '\0';
-	begin();
+	local_work_begin();
 	strlcpy(NameStr(name), peer->name, NAMEDATALEN);
 	args[i++] = NameGetDatum(&name);
 	args[i++] = ObjectIdGetDatum(c->relid);
@@ -210,7 +194,7 @@ record_result(const Order *order, const PeerToVerify *peer, const TableToVerify 
 						  "orphans = coalesce(excluded.orphans, v.orphans), "
 						  "divergences = v.divergences + excluded.differing",
 						  RESULT_NATTS, (Oid *) types, args, nulls, false, 0);
-	commit(cxt);
+	local_work_end(cxt);
 }
 
 static void
@@ -362,10 +346,10 @@ read_count(Oid relid, MemoryContext cxt)
 	bool		isnull;
 	int64		n;
 
-	begin();
+	local_work_begin();
 	SPI_execute_with_args("SELECT count(*) FROM ferry.orphans($1)", 1, types, args, NULL, true, 1);
 	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	commit(cxt);
+	local_work_end(cxt);
 	return n;
 }
 
