@@ -58,13 +58,18 @@ clock_path(char *path, Oid dboid)
 	snprintf(path, MAXPGPATH, SMALL_FILE_DIR "/%u.hlc", dboid);
 }
 
-/* which folder this is: copies of a data directory differ in it; 0 if there is none */
+/* which folder this is, made if it is not there yet: copies of a data directory differ in it */
 static uint64
 clock_folder(void)
 {
 	struct stat st;
 
-	return stat(SMALL_FILE_DIR, &st) == 0 ? (uint64) st.st_ino : 0;
+	small_file_make_folder();
+	if (stat(SMALL_FILE_DIR, &st) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not stat directory \"%s\": %m", SMALL_FILE_DIR)));
+	return (uint64) st.st_ino;
 }
 
 /* make a mark durable; raises if it cannot */

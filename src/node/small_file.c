@@ -32,6 +32,17 @@ checksum(const void *data, size_t n)
 }
 
 void
+small_file_make_folder(void)
+{
+	if (MakePGDirectory(SMALL_FILE_DIR) == 0)
+		fsync_fname(".", true);
+	else if (errno != EEXIST)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create directory \"%s\": %m", SMALL_FILE_DIR)));
+}
+
+void
 small_file_write(const char *path, const void *data, size_t n)
 {
 	char		temp[MAXPGPATH];
@@ -44,10 +55,7 @@ small_file_write(const char *path, const void *data, size_t n)
 	memcpy(image + n, &crc, sizeof(crc));
 	snprintf(temp, MAXPGPATH, "%s.tmp", path);
 
-	if (MakePGDirectory(SMALL_FILE_DIR) < 0 && errno != EEXIST)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not create directory \"%s\": %m", SMALL_FILE_DIR)));
+	small_file_make_folder();
 	fd = OpenTransientFile(temp, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY);
 	if (fd < 0)
 		ereport(ERROR,

@@ -17,6 +17,9 @@ typedef enum SmallFileRead
 	SMALL_FILE_DAMAGED,			/* another length or another checksum */
 } SmallFileRead;
 
+/* Make the folder, durably, if it is missing.  Raises what the file system says. */
+extern void small_file_make_folder(void);
+
 /*
  * Replace the file with n bytes (at most SMALL_FILE_MAX_BYTES) and their checksum,
  * durably: after a crash it is the old one or the new one.  The folder is made if

@@ -38,6 +38,21 @@ for my $n (qw(a b c))
 }
 ok(settled_links(qw(a b c)), 'a mesh');
 
+# --- a crash is no reason to become another, however young the node ---
+
+{
+	my $young = ferry_cluster('young');
+	ferry_node($young, 'young');
+	my $ask = 'SELECT node_id, incarnation FROM ferry.local_node';
+	my $was = $young->safe_psql('postgres', $ask);
+	$young->stop('immediate');
+	$young->start;
+	# nobody writes before it is certain who this is
+	$young->safe_psql('postgres', "CREATE TABLE t (id int PRIMARY KEY); SELECT ferry.add_table('t'); INSERT INTO t VALUES (1)");
+	is($young->safe_psql('postgres', $ask), $was, 'a young node that crashed is who it was');
+	$young->stop;
+}
+
 # --- a standby of a; an old backup of c ---
 
 $node{a}->backup('for_standby');
