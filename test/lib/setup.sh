@@ -50,7 +50,8 @@ build_ferry() {
 	make -s -C "$work/ferry" PG_CONFIG="$PG_CONFIG" with_llvm=no install
 }
 
-# one TAP test on real clusters, as the unprivileged user; if it fails, the end of its own log
+# one TAP test on real clusters, as the unprivileged user; if it fails, the end of its own log.
+# One that hangs is ended, since all others wait for it: the longest takes a minute.
 run_tap() {
 	local name status=0
 	name=$(basename "$1" .pl)
@@ -58,7 +59,8 @@ run_tap() {
 	(cd "$work/ferry" && as_user env PATH="$PG_BIN:$PATH" PERL5LIB="$PG_PGXS/src/test/perl" \
 		PG_REGRESS="$PG_PGXS/src/test/regress/pg_regress" PGHOST= \
 		TESTDIR="$work" TESTDATADIR="$work/tmp_check/$name" TESTLOGDIR="$work/tmp_check/log/$name" \
-		perl "$1") || status=$?
+		timeout --kill-after=10 "${TAP_LIMIT_S:-600}" perl "$1") || status=$?
+	[ "$status" != 124 ] || echo "not ok - $name ended after ${TAP_LIMIT_S:-600} s"
 	[ "$status" = 0 ] || find "$work/tmp_check" -name "regress_log_$name" -exec tail -n 40 {} \; | sed 's/^/# /'
 	return "$status"
 }
