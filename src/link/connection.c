@@ -141,17 +141,26 @@ connection_open_session(const char *dsn)
 	return open_connection(dsn, "false");
 }
 
+int
+connection_sqlstate(const PGresult *res)
+{
+	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+	int			code;
+
+	if (state == NULL || strlen(state) != 5)
+		return ERRCODE_CONNECTION_FAILURE;
+	code = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+	return ERRCODE_TO_CATEGORY(code) == ERRCODE_OPERATOR_INTERVENTION ? ERRCODE_CONNECTION_FAILURE : code;
+}
+
 static void
 raise_remote(PGconn *conn, PGresult *res)
 {
-	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	const char *primary = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 	const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
-	int			code = ERRCODE_CONNECTION_FAILURE;
+	int			code = connection_sqlstate(res);
 	char	   *message = primary ? pstrdup(primary) : complaint(conn);
 
-	if (state && strlen(state) == 5)
-		code = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
 	hint = hint ? pstrdup(hint) : NULL;
 	PQclear(res);
 	ereport(ERROR,

@@ -36,6 +36,13 @@ extern PGconn *connection_open_session(const char *dsn);
 /* run SQL; raises what the peer raised, with its SQLSTATE; PQclear the result */
 extern PGresult *connection_query(PGconn *conn, const char *sql, ExecStatusType expected);
 
+/*
+ * The SQLSTATE of an error from a peer, for ours.  That it is being shut down, or our
+ * session there was cancelled (class 57), is a lost connection: of this process
+ * class 57 would say that it is to end itself.
+ */
+extern int	connection_sqlstate(const PGresult *res);
+
 /* PQgetCopyData has returned -1 or -2: raises what the peer raised, or that it was lost */
 extern void connection_end_copy(PGconn *conn);
 

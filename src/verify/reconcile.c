@@ -117,7 +117,8 @@ scan_both(Job *j, FpNode *their_root)
 
 	begin(j);
 	LockRelationOid(c->relid, AccessShareLock);
-	if (table_lookup(c->relid) == NULL || !shape_agree(j->remote, c->relid, c->deep, &j->shape, &j->settled))
+	c->is_here = table_lookup(c->relid) != NULL;
+	if (!c->is_here || !shape_agree(j->remote, c->relid, c->deep, &j->shape, &j->settled))
 	{
 		commit(j);
 		return false;

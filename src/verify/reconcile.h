@@ -20,7 +20,8 @@ typedef struct Comparison
 	bool		paced;
 
 	/* what came of it; true to the moment even if reconcile_table() raised */
-	bool		compared;		/* the peer has the table under ferry too */
+	bool		is_here;		/* the table is under ferry here, still */
+	bool		compared;		/* and the peer has it, too */
 	TimestampTz scanned_at;		/* before the scans began */
 	uint64		rows;			/* items read here: rows and tombstones */
 	uint64		ranges;			/* fingerprints compared */

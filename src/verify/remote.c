@@ -69,9 +69,8 @@ remote_ask(Remote *r, const char *expression)
 static void
 raise_remote(Remote *r, PGresult *res)
 {
-	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	const char *primary = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-	int			code = ERRCODE_CONNECTION_FAILURE;
+	int			code = connection_sqlstate(res);
 	char	   *message;
 
 	if (primary == NULL)
@@ -80,8 +79,6 @@ raise_remote(Remote *r, PGresult *res)
 		connection_lost(r->conn);
 	}
 	message = pstrdup(primary);
-	if (state && strlen(state) == 5)
-		code = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
 	PQclear(res);
 	ereport(ERROR,
 			(errcode(code),

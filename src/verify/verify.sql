@@ -4,7 +4,9 @@ CREATE SEQUENCE ferry.verify_run_seq AS int CYCLE;
 
 CREATE TABLE ferry.verified (
 	peer			name NOT NULL,
+	peer_since		timestamptz NOT NULL,
 	relid			oid NOT NULL,
+	table_since		timestamptz NOT NULL,
 	run				bigint NOT NULL,
 	deep			boolean NOT NULL,
 	started_at		timestamptz NOT NULL,
@@ -24,6 +26,11 @@ CREATE TABLE ferry.verified (
 	PRIMARY KEY (peer, relid)
 );
 COMMENT ON TABLE ferry.verified IS 'what the last verification of each peer and table found; see the view ferry.verification';
+COMMENT ON COLUMN ferry.verified.peer_since IS 'created_at of that peer: a name, for one that was dropped and came again is another; never compared with a clock';
+COMMENT ON COLUMN ferry.verified.table_since IS 'added_at of that table, likewise';
+
+CREATE TABLE ferry.verify_answer (LIKE ferry.verified);
+COMMENT ON TABLE ferry.verify_answer IS 'what runs on demand found, until ferry.verify() returns it: other runs write to ferry.verified meanwhile';
 
 CREATE FUNCTION ferry._verify_due() RETURNS timestamptz
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
@@ -38,7 +45,7 @@ CREATE VIEW ferry.verification AS
 	FROM ferry.peer p
 		CROSS JOIN ferry.registered_table r
 		LEFT JOIN ferry.verified v ON v.peer = p.name AND v.relid = r.relid
-			AND v.started_at >= p.created_at AND v.started_at >= r.added_at;
+			AND v.peer_since = p.created_at AND v.table_since = r.added_at;
 COMMENT ON VIEW ferry.verification IS 'per peer and table: the last comparison, what it found, and since when both are proven equal';
 COMMENT ON COLUMN ferry.verification.rows_compared IS 'rows and tombstones that this node read';
 COMMENT ON COLUMN ferry.verification.ranges IS 'fingerprints of ranges that were compared';
@@ -68,6 +75,9 @@ AS $$
 DECLARE
 	id		bigint := 0;
 	this	bigint := nextval('ferry.verify_run_seq');
+	peers	name[];
+	tables	oid[];
+	lacking	record;
 BEGIN
 	PERFORM ferry._require_node();
 	IF rel IS NOT NULL AND NOT EXISTS (SELECT FROM ferry.registered_table r WHERE r.relid = verify.rel) THEN
@@ -80,11 +90,38 @@ BEGIN
 			RAISE EXCEPTION 'peer "%" does not exist', verify.peer USING ERRCODE = 'undefined_object';
 		END IF;
 	END IF;
+	peers := ARRAY(SELECT p.name FROM ferry.peer p WHERE id IN (0, p.node_id));
+	tables := ARRAY(SELECT r.relid FROM ferry.registered_table r WHERE verify.rel IS NULL OR r.relid = verify.rel);
+	IF peers = '{}' THEN
+		RAISE EXCEPTION 'there is no peer to verify with' USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'See ferry.peers.';
+	ELSIF tables = '{}' THEN
+		RAISE EXCEPTION 'there is no table to verify' USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Add tables by ferry.add_table.';
+	END IF;
 	PERFORM ferry._verify_run(this, coalesce(rel::oid, 0), id, coalesce(verify.repair, true), coalesce(verify.deep, false));
+
+	/* each pair that there was, and still is, has an answer; else the verifier has died */
+	SELECT p.name AS peer, r.relid AS rel INTO lacking
+	FROM ferry.peer p CROSS JOIN ferry.registered_table r
+	WHERE p.name = ANY (peers) AND r.relid = ANY (tables)
+		AND NOT EXISTS (SELECT FROM ferry.verify_answer a WHERE a.run = this AND a.peer = p.name AND a.relid = r.relid)
+	ORDER BY p.name, r.relid::text LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'verification ended before everything was compared' USING ERRCODE = 'operator_intervention',
+			DETAIL = format('Table "%s" was not compared with peer "%s".', lacking.rel, lacking.peer),
+			HINT = 'The server log says why; what was compared is in ferry.verification.';
+	END IF;
 	RETURN QUERY
-		SELECT v.* FROM ferry.verification v
-		WHERE EXISTS (SELECT FROM ferry.verified d WHERE d.run = this AND d.peer = v.peer AND d.relid = v.relation)
-		ORDER BY v.peer, v.relation::text;
+		WITH v AS (DELETE FROM ferry.verify_answer a WHERE a.run = this RETURNING a.*)
+		SELECT v.peer, v.relid::regclass, v.started_at, v.deep, v.rows_compared, v.ranges, v.bytes,
+			   v.differing, v.repaired, v.mismatched, v.undecided, v.finished_at - v.started_at, v.error,
+			   v.proven_equal_at, v.proven_deep_at, v.divergences, v.orphans, ferry._verify_due()
+		FROM v ORDER BY v.peer, v.relid::regclass::text;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'nothing was compared' USING ERRCODE = 'object_not_in_prerequisite_state',
+			DETAIL = 'The peers or the tables were dropped meanwhile.';
+	END IF;
 END $$;
 COMMENT ON FUNCTION ferry.verify(regclass, name, boolean, boolean) IS 'compare a table (or all) with a peer (or all) now, and repair what differs on both sides; deep: the values too';
 REVOKE ALL ON FUNCTION ferry.verify(regclass, name, boolean, boolean) FROM PUBLIC;

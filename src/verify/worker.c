@@ -6,10 +6,12 @@
  * It is started by schedule (link/schedule.c) or by ferry.verify(), which waits
  * for it; so both take the same way, and an operator's session holds no
  * transaction open over a whole table.  What came of each table and peer is
- * written to ferry.verified as it comes.
+ * written to ferry.verified as it comes, and for who waits to ferry.verify_answer,
+ * where no other run writes over it.
  *
  * An error ends the comparison of one table, or of one peer if it was the
  * connection's; it is written beside the table, and the next ones are compared.
+ * What this process dies of is seen by who waits from the answers that are not there.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,6 +49,9 @@
 #define SUBJECT_FORMAT "run %u table %u peer %u%s%s"
 #define SUBJECT_REPAIR " repair"
 #define SUBJECT_DEEP " deep"
+
+/* answers that nobody has fetched, since the call was cancelled, go so many runs later */
+#define RUNS_KEPT 100
 
 typedef struct Order
 {
@@ -92,6 +97,17 @@ typedef struct TableToVerify
 	int64		orphans;		/* -1: not counted */
 } TableToVerify;
 
+/* answers of runs whose callers are gone; in the current transaction */
+static void
+forget_answers(uint32 run)
+{
+	Oid			types[2] = {INT8OID, INT8OID};
+	Datum		args[2] = {Int64GetDatum(run), Int64GetDatum(RUNS_KEPT)};
+
+	SPI_execute_with_args("DELETE FROM ferry.verify_answer WHERE abs(run - $1) > $2",
+						  2, types, args, NULL, false, 0);
+}
+
 /* peers and tables, into cxt */
 static void
 read_work(const Order *order, List **peers, List **tables, MemoryContext cxt)
@@ -103,6 +119,8 @@ read_work(const Order *order, List **peers, List **tables, MemoryContext cxt)
 	*peers = *tables = NIL;
 	local_work_begin();
 	(void) node_current();
+	if (order->run != 0)
+		forget_answers(order->run);
 	args[0] = Int64GetDatum(order->peer_id);
 	SPI_execute_with_args("SELECT name, node_id, dsn FROM ferry.peer WHERE $1 IN (0, node_id) ORDER BY name",
 						  1, types, args, NULL, true, 0);
@@ -179,11 +197,17 @@ record_result(const Order *order, const PeerToVerify *peer, const TableToVerify 
 	nulls[i++] = clean && order->deep ? ' ' : 'n';
 	args[i] = Int64GetDatum(table->orphans);
 	nulls[i++] = table->orphans >= 0 ? ' ' : 'n';
-	SPI_execute_with_args("INSERT INTO ferry.verified AS v (peer, relid, run, deep, started_at, finished_at, rows_compared, "
+	/* of one that was dropped since, and came again, nothing is gone on with */
+	SPI_execute_with_args("DELETE FROM ferry.verified v USING ferry.peer p, ferry.registered_table r "
+						  "WHERE v.peer = $1 AND v.relid = $2 AND p.name = $1 AND r.relid = $2 "
+						  "AND (v.peer_since <> p.created_at OR v.table_since <> r.added_at)",
+						  2, (Oid *) types, args, nulls, false, 0);
+	SPI_execute_with_args("WITH a AS (INSERT INTO ferry.verified AS v (peer, relid, run, deep, started_at, finished_at, rows_compared, "
 						  "ranges, bytes, differing, repaired, mismatched, undecided, error, proven_equal_at, "
-						  "proven_deep_at, orphans, divergences) "
-						  "SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $10 "
-						  "WHERE EXISTS (SELECT FROM ferry.registered_table r WHERE r.relid = $2) "
+						  "proven_deep_at, orphans, divergences, peer_since, table_since) "
+						  "SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $10, "
+						  "p.created_at, r.added_at "
+						  "FROM ferry.peer p, ferry.registered_table r WHERE p.name = $1 AND r.relid = $2 "
 						  "ON CONFLICT (peer, relid) DO UPDATE SET run = excluded.run, deep = excluded.deep, "
 						  "started_at = excluded.started_at, finished_at = excluded.finished_at, "
 						  "rows_compared = excluded.rows_compared, ranges = excluded.ranges, bytes = excluded.bytes, "
@@ -192,7 +216,8 @@ record_result(const Order *order, const PeerToVerify *peer, const TableToVerify 
 						  "proven_equal_at = coalesce(excluded.proven_equal_at, v.proven_equal_at), "
 						  "proven_deep_at = coalesce(excluded.proven_deep_at, v.proven_deep_at), "
 						  "orphans = coalesce(excluded.orphans, v.orphans), "
-						  "divergences = v.divergences + excluded.differing",
+						  "divergences = v.divergences + excluded.differing RETURNING *) "
+						  "INSERT INTO ferry.verify_answer SELECT * FROM a WHERE run <> 0",
 						  RESULT_NATTS, (Oid *) types, args, nulls, false, 0);
 	local_work_end(cxt);
 }
@@ -309,7 +334,11 @@ verify_table(const Order *order, const PeerToVerify *peer, Remote *r, const Tabl
 		PG_END_TRY();
 	}
 	if (error == NULL && !c.compared)
-		return;
+	{
+		if (!c.is_here)
+			return;
+		error = "The peer does not have this table under ferry.";
+	}
 	record_result(order, peer, table, &c, started, r->bytes - bytes, error, cxt);
 	complain(peer, &c);
 }

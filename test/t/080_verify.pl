@@ -93,6 +93,40 @@ is($b->safe_psql('postgres', "SELECT bool_and(proven_equal_at IS NOT NULL AND pr
 	't|8', 'and are proven equal by one fingerprint a table');
 is($a->safe_psql('postgres', "SELECT rows_compared FROM ferry.verify('t', 'b')"), '5000', 'rows and tombstones are compared');
 
+# --- no comparison that was not made looks like one ---
+
+# as if the clock had been set back since
+$a->safe_psql('postgres', "UPDATE ferry.peer SET created_at = now() + interval '1 hour' WHERE name = 'b'; UPDATE ferry.registered_table SET added_at = now() + interval '2 hours' WHERE relid = 't'::regclass");
+is($a->safe_psql('postgres', "SELECT count(*), count(differing) FROM ferry.verify()"), '8|8', 'whatever the clock said when peers and tables were added');
+is($a->safe_psql('postgres', "SELECT count(*), count(differing), sum(divergences) FROM ferry.verification"), '8|8|0', 'in the view, too');
+
+# another run of the same tables writes over what is last known, before ours is returned
+$a->safe_psql('postgres', "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE ferry.verified SET run = 0, rows_compared = -1 WHERE relid = new.relid; RETURN new; END';
+	CREATE TRIGGER other BEFORE INSERT ON ferry.verify_answer FOR EACH ROW EXECUTE FUNCTION other(); ALTER TABLE ferry.verify_answer ENABLE ALWAYS TRIGGER other");
+is($a->safe_psql('postgres', "SELECT count(*), min(rows_compared) >= 0 FROM ferry.verify()"), '8|t', 'a run beside another returns its own results');
+$a->safe_psql('postgres', 'DROP FUNCTION other() CASCADE');
+
+# a table that only one side has
+$a->safe_psql('postgres', "CREATE TABLE alone (id int PRIMARY KEY); SELECT ferry.add_table('alone')");
+is($a->safe_psql('postgres', "SELECT differing, error FROM ferry.verify('alone', 'b')"), '0|The peer does not have this table under ferry.', 'a table that the peer lacks');
+$a->safe_psql('postgres', "SELECT ferry.drop_table('alone')");
+
+# a peer that goes away ends its comparison, not the verifier
+$b->safe_psql('postgres', "ALTER FUNCTION ferry._verify_common(text, text, text[], text[]) RENAME TO _verify_common_honest;
+	CREATE FUNCTION ferry._verify_common(text, text, text[], text[]) RETURNS bytea LANGUAGE plpgsql AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'");
+is($a->safe_psql('postgres', "SELECT peer, count(error) FROM ferry.verify() GROUP BY 1 ORDER BY 1"), "b|4\nc|0", "the peer's sessions are terminated: it says so, and goes on with the next");
+$b->safe_psql('postgres', "DROP FUNCTION ferry._verify_common(text, text, text[], text[]);
+	ALTER FUNCTION ferry._verify_common_honest(text, text, text[], text[]) RENAME TO _verify_common");
+
+# a verifier that dies
+$a->safe_psql('postgres', "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END';
+	CREATE TRIGGER die BEFORE INSERT ON ferry.verify_answer FOR EACH ROW WHEN (new.peer = 'c' AND new.relid = 'p'::regclass) EXECUTE FUNCTION die();
+	ALTER TABLE ferry.verify_answer ENABLE ALWAYS TRIGGER die");
+like(ferry_error($a, 'SELECT * FROM ferry.verify()'), qr/ERROR: 57000: verification ended before everything was compared DETAIL: Table "public.p" was not compared with peer "c"\. HINT/, 'a verifier that dies before its end is an error');
+is($a->safe_psql('postgres', "SELECT count(*) FROM ferry.verify(peer => 'b')"), '4', 'what it was not to compare is not missed');
+$a->safe_psql('postgres', 'DROP FUNCTION die() CASCADE');
+is($a->safe_psql('postgres', 'SELECT count(*) FROM ferry.verify(); SELECT max(n) FROM (SELECT count(*) AS n FROM ferry.verify_answer GROUP BY run) x'), "8\n7", 'and answers that nobody has fetched are in nobody\'s way');
+
 # --- rows and tombstones lost ---
 
 plant($a, 'DELETE FROM t WHERE id BETWEEN 1 AND 40; DELETE FROM p WHERE id < 10');
