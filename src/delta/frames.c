@@ -69,8 +69,9 @@ put_row(DeltaFrames *f)
 }
 
 /*
- * What is told of tables without a row to be sent too: how columns merge (the next
- * to write one may be the receiver), and what TRUNCATE left, before the rows.
+ * What is told of tables without a row to be sent too: how columns merge and what
+ * becomes of orphans (the next to write or judge one may be the receiver), and what
+ * TRUNCATE left, before the rows.
  */
 static void
 put_tables(DeltaFrames *f)
@@ -87,7 +88,7 @@ put_tables(DeltaFrames *f)
 
 		f->names = lappend(f->names, quote_qualified_identifier(get_namespace_name(get_rel_namespace(lfirst_oid(lc))),
 																get_rel_name(lfirst_oid(lc))));
-		if (table == NULL || (table->nstrategies == 0 && list->n == 0))
+		if (table == NULL || (table->nstrategies == 0 && table->orphans_dot.hlc == 0 && list->n == 0))
 			continue;
 		rel = table_open(table->relid, AccessShareLock);
 		encoder = relation_encoder_create(table, rel, f->rel_cxt);

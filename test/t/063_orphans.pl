@@ -29,7 +29,12 @@ for my $i (0 .. 2)
 	ferry_node($node[$i], "n$i");
 	$node[$i]->safe_psql('postgres', $tables);
 }
+# set before anybody pulls: of a table without a row, and without a column that merges by a strategy
+$node[0]->safe_psql('postgres', "SELECT ferry.set_orphans('removed', 'remove_child')");
 for my $i (0 .. 2) { for my $j (0 .. 2) { ferry_link($node[$i], $node[$j], "n$j") if $i != $j; } }
+
+ok($node[$_]->poll_query_until('postgres', "SELECT bool_and(orphans = 'remove_child') FROM ferry.foreign_keys WHERE relation = 'removed'::regclass"),
+	"n$_ has got a setting that is older than the links, with no row of the table") for 1, 2;
 
 sub q1 { my ($i, $sql) = @_; return $node[$i]->safe_psql('postgres', $sql); }
 sub part { for my $i (0 .. 2) { for my $j (0 .. 2) { next if $i == $j; q1($i, "SELECT ferry.pause_peer('n$j')"); $node[$i]->poll_query_until('postgres', "SELECT pid IS NULL FROM ferry.lag WHERE peer = 'n$j'"); } } }
@@ -77,7 +82,7 @@ q1(0, "INSERT INTO region SELECT i, 'r' || i FROM generate_series(1, 9) i; INSER
 settle();
 
 # the setting travels, the later one stays
-q1(0, "SELECT ferry.set_orphans('revived', 'remove_child'); SELECT ferry.set_orphans('removed', 'remove_child'); SELECT ferry.set_orphans('rows_child', 'revive_parent')");
+q1(0, "SELECT ferry.set_orphans('revived', 'remove_child'); SELECT ferry.set_orphans('rows_child', 'revive_parent')");
 ok($node[1]->poll_query_until('postgres', "SELECT orphans = 'remove_child' FROM ferry.foreign_keys WHERE relation = 'revived'::regclass"), 'the setting travels');
 q1(1, "SELECT ferry.set_orphans('revived', 'revive_parent'); SELECT ferry.set_orphans('parent', 'revive_parent')");
 sub knows
