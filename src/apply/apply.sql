@@ -122,18 +122,21 @@ CREATE TABLE ferry.quarantined (
 	sqlstate	text NOT NULL,
 	error		text NOT NULL,
 	attempts	int NOT NULL,
-	vector		text NOT NULL
+	vector		text NOT NULL,
+	retry_at	timestamptz
 );
+CREATE INDEX quarantined_retry_at ON ferry.quarantined (retry_at) WHERE retry_at IS NOT NULL;
 ALTER SEQUENCE ferry.quarantined_id_seq OWNED BY ferry.quarantined.id;
 COMMENT ON TABLE ferry.quarantined IS 'states that could not be merged; see the view ferry.quarantine';
 SELECT pg_catalog.pg_extension_config_dump('ferry.quarantined', '');
 SELECT pg_catalog.pg_extension_config_dump('ferry.quarantined_id_seq', '');
 
 CREATE VIEW ferry.quarantine AS
-	SELECT id, at, peer, relation, key, state, sqlstate, error, attempts
+	SELECT id, at, peer, relation, key, state, sqlstate, error, attempts, retry_at
 	FROM ferry.quarantined;
 COMMENT ON VIEW ferry.quarantine IS 'states that could not be merged, with the error; ferry.retry_quarantine() tries them again';
 COMMENT ON COLUMN ferry.quarantine.state IS 'the columns outside the key, as text; null if the state is a deletion';
+COMMENT ON COLUMN ferry.quarantine.retry_at IS 'when it is tried again by itself, because it waits for a value that is on its way; null: when you call ferry.retry_quarantine()';
 
 CREATE FUNCTION ferry.retry_quarantine() RETURNS bigint
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE

@@ -9,6 +9,15 @@
  * The table may not exist here and its types may be unknown: the readable form
  * is best effort, by the sender's type names.
  *
+ * Most causes end when a person mends something, who then calls
+ * ferry.retry_quarantine().  One ends by itself: a state lacks a value that its
+ * write left alone (core/narrow.c), which we do not hold under that version, and
+ * the sender could not be asked or did not know.  The state that wrote the value,
+ * or a later one, is on its way by another link or in another frame; once it is
+ * here, the one that waits merges, or is old news.  Such states housekeeping tries
+ * again (link/housekeeping.c), the first time soon, then each time after twice as
+ * long, so that one that never merges costs next to nothing.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -32,7 +41,29 @@
 #include "apply/quarantine.h"
 #include "node/holding.h"
 
-#define QUARANTINED_NATTS 11
+#define QUARANTINED_NATTS 12
+
+/* a state that waits for a value is tried again after so long, and at the latest after so long */
+#define RETRY_FIRST_MS 1000
+#define RETRY_LAST_MS (3600 * 1000)
+
+/* is the cause one that ends when something else arrives? */
+static bool
+ends_by_itself(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_NO_DATA_FOUND;
+}
+
+/* when to try again what has failed so many times */
+static TimestampTz
+next_retry(int attempts)
+{
+	int64		ms = RETRY_FIRST_MS;
+
+	for (int i = 1; i < attempts && ms < RETRY_LAST_MS; i++)
+		ms *= 2;
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, RETRY_LAST_MS));
+}
 
 /* a value's text, or NULL if it cannot be told; errors of hostile bytes are swallowed */
 static char *
@@ -154,6 +185,8 @@ quarantine_put(const char *peer, const RelationMap *map, const WireRow *row,
 	values[i++] = CStringGetTextDatum(text.data);
 	values[i++] = Int32GetDatum(1);
 	values[i++] = vector;
+	nulls[i] = !ends_by_itself(error->sqlerrcode);
+	values[i++] = TimestampTzGetDatum(next_retry(1));
 	Assert(i == QUARANTINED_NATTS);
 	apply_log_insert("quarantined", values, nulls);
 	if (version.nvv > 0)
@@ -171,10 +204,11 @@ quarantine_put(const char *peer, const RelationMap *map, const WireRow *row,
 
 /*
  * Merge one frame again.  Returns NULL or the error, in the caller's context.
- * A stream in normal mode raises, which the subtransaction catches.
+ * A stream in normal mode raises, which the subtransaction catches.  Unless the
+ * caller is patient, an error that says nothing of the state goes on.
  */
 static ErrorData *
-retry_frame(const char *peer, bytea *frame)
+retry_frame(const char *peer, bytea *frame, bool patient)
 {
 	ResourceOwner owner = CurrentResourceOwner;
 	MemoryContext cxt = CurrentMemoryContext;
@@ -203,16 +237,18 @@ retry_frame(const char *peer, bytea *frame)
 	MemoryContextSwitchTo(cxt);
 	CurrentResourceOwner = owner;
 	if (error && apply_error_is_transient(error->sqlerrcode) &&
-		error->sqlerrcode != ERRCODE_PROTOCOL_VIOLATION)
+		error->sqlerrcode != ERRCODE_PROTOCOL_VIOLATION &&
+		(!patient || ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION))
 		ReThrowError(error);
 	return error;
 }
 
 static void
-settle(int64 id, const ErrorData *error)
+settle(int64 id, int attempts, const ErrorData *error)
 {
-	Oid			types[3] = {INT8OID, TEXTOID, TEXTOID};
-	Datum		args[3] = {Int64GetDatum(id), 0, 0};
+	Oid			types[4] = {INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
+	Datum		args[4] = {Int64GetDatum(id), 0, 0, 0};
+	char		nulls[5] = "    ";
 
 	if (error == NULL)
 	{
@@ -222,9 +258,69 @@ settle(int64 id, const ErrorData *error)
 	}
 	args[1] = CStringGetTextDatum(error->message ? error->message : "unknown error");
 	args[2] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
-	SPI_execute_with_args("UPDATE ferry.quarantined SET attempts = attempts + 1, error = $2, sqlstate = $3 "
+	args[3] = TimestampTzGetDatum(next_retry(attempts + 1));
+	if (!ends_by_itself(error->sqlerrcode) && !apply_error_is_transient(error->sqlerrcode))
+		nulls[3] = 'n';
+	SPI_execute_with_args("UPDATE ferry.quarantined SET attempts = attempts + 1, error = $2, sqlstate = $3, retry_at = $4 "
 						  "WHERE id = $1",
-						  3, types, args, NULL, false, 0);
+						  4, types, args, nulls, false, 0);
+}
+
+/*
+ * Try the first state that a query gives (id, peer, frame, attempts), by SPI.
+ * Returns its id, 0 if there is none.
+ */
+static int64
+retry_next(const char *query, int64 arg, bool patient, MemoryContext cxt, bool *merged)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		args[1] = {Int64GetDatum(arg)};
+	bool		isnull;
+	MemoryContext oldcontext;
+	HeapTuple	tuple;
+	TupleDesc	desc;
+	int64		id;
+	int			attempts;
+	char	   *peer;
+	bytea	   *frame;
+	ErrorData  *error;
+
+	SPI_execute_with_args(query, 1, types, args, NULL, false, 1);
+	if (SPI_processed == 0)
+		return 0;
+	tuple = SPI_tuptable->vals[0];
+	desc = SPI_tuptable->tupdesc;
+	oldcontext = MemoryContextSwitchTo(cxt);
+	id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+	peer = pstrdup(NameStr(*DatumGetName(SPI_getbinval(tuple, desc, 2, &isnull))));
+	frame = DatumGetByteaPCopy(SPI_getbinval(tuple, desc, 3, &isnull));
+	attempts = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
+	SPI_freetuptable(SPI_tuptable);
+
+	error = retry_frame(peer, frame, patient);
+	*merged = (error == NULL);
+	settle(id, attempts, error);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextReset(cxt);
+	return id;
+}
+
+bool
+quarantine_retry_due(void)
+{
+	int			nest_level = NewGUCNestLevel();
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry retry", ALLOCSET_DEFAULT_SIZES);
+	bool		merged;
+	int64		id;
+
+	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	id = retry_next("SELECT id, peer, frame, attempts FROM ferry.quarantined "
+					"WHERE retry_at <= pg_catalog.clock_timestamp() AND $1 = 0 "
+					"ORDER BY retry_at LIMIT 1 FOR UPDATE SKIP LOCKED", 0, true, cxt, &merged);
+	AtEOXact_GUC(true, nest_level);
+	MemoryContextDelete(cxt);
+	return id != 0;
 }
 
 PG_FUNCTION_INFO_V1(ferry_retry_quarantine);
@@ -247,33 +343,15 @@ ferry_retry_quarantine(PG_FUNCTION_ARGS)
 	SPI_connect();
 	for (;;)
 	{
-		Oid			types[1] = {INT8OID};
-		Datum		args[1] = {Int64GetDatum(last_id)};
-		bool		isnull;
-		char	   *peer;
-		bytea	   *frame;
-		ErrorData  *error;
-		MemoryContext oldcontext;
+		bool		is_merged;
 
 		CHECK_FOR_INTERRUPTS();
-		SPI_execute_with_args("SELECT id, peer, frame FROM ferry.quarantined WHERE id > $1 "
-							  "ORDER BY id LIMIT 1 FOR UPDATE",
-							  1, types, args, NULL, false, 1);
-		if (SPI_processed == 0)
+		last_id = retry_next("SELECT id, peer, frame, attempts FROM ferry.quarantined WHERE id > $1 "
+							 "ORDER BY id LIMIT 1 FOR UPDATE", last_id, false, cxt, &is_merged);
+		if (last_id == 0)
 			break;
-		oldcontext = MemoryContextSwitchTo(cxt);
-		last_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-		peer = pstrdup(NameStr(*DatumGetName(SPI_getbinval(SPI_tuptable->vals[0],
-														   SPI_tuptable->tupdesc, 2, &isnull))));
-		frame = DatumGetByteaPCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
-		SPI_freetuptable(SPI_tuptable);
-
-		error = retry_frame(peer, frame);
-		if (error == NULL)
+		if (is_merged)
 			merged++;
-		settle(last_id, error);
-		MemoryContextSwitchTo(oldcontext);
-		MemoryContextReset(cxt);
 	}
 	SPI_finish();
 	AtEOXact_GUC(true, nest_level);

@@ -18,4 +18,10 @@ extern void quarantine_put(const char *peer, const RelationMap *map, const WireR
 						   const void *raw, size_t raw_bytes, const NodeVector *horizon,
 						   const ErrorData *error);
 
+/*
+ * Try again one state whose time has come, of those that wait for something to
+ * arrive.  Within a transaction, with SPI connected.  Returns whether there was one.
+ */
+extern bool quarantine_retry_due(void);
+
 #endif							/* FERRY_APPLY_QUARANTINE_H */

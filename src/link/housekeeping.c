@@ -17,6 +17,10 @@
  *
  * Every second it judges rows whose parents died elsewhere (apply/orphan.c).
  *
+ * In a round it also tries again a bounded number of states that wait in quarantine
+ * for something that arrives by itself (apply/quarantine.c), each in a transaction of
+ * its own.
+ *
  * Every ferry.housekeeping_ms it also looks at the slots that this node keeps for its
  * peers: who is away for so long that more than ferry.max_slot_wal would have to
  * be kept loses its slot, and copies what it lacks when it is back.
@@ -40,6 +44,7 @@
 
 #include "apply/conflict_keep.h"
 #include "apply/orphan.h"
+#include "apply/quarantine.h"
 #include "link/housekeeping.h"
 #include "link/local_work.h"
 #include "link/stable.h"
@@ -57,6 +62,9 @@
 #define SWEEP_TOMBSTONES 2000
 #define SWEEP_EVERY_MS 100
 #define LOOK_EVERY_MS 1000
+
+/* states in quarantine that are tried again in one round */
+#define RETRY_STATES 100
 
 /* --- what we promise --- */
 
@@ -298,12 +306,29 @@ sweep(void)
 	return more;
 }
 
+/* some of what waits in quarantine for what arrives by itself; true if there may be more */
+static bool
+retry_waiting(void)
+{
+	bool		any = true;
+
+	for (int i = 0; i < RETRY_STATES && any; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		local_work_begin();
+		any = quarantine_retry_due();
+		local_work_end(TopMemoryContext);
+	}
+	return any;
+}
+
 /* returns whether another one should follow soon */
 static bool
 do_round(void)
 {
 	NodeVector	h;
 	bool		more;
+	bool		waiting = retry_waiting();
 
 	local_work_begin();
 	holding_review_quarantine();
@@ -311,7 +336,7 @@ do_round(void)
 	settle_new_tables();
 	promise_formers();
 	SPI_execute("SELECT ferry._limit_slots()", false, 0);
-	more = conflict_trim();
+	more = conflict_trim() || waiting;
 	if (ferry_prune)
 	{
 		compute_horizon(&h);

@@ -35,7 +35,7 @@ state_missing_value(const FerryTable *table, Relation rel, AttrNumber attno)
 					get_attname(RelationGetRelid(rel), attno, false),
 					RelationGetRelationName(rel)),
 			 errdetail("The value was not changed by the write that the state describes, and this node holds another version of it."),
-			 errhint("It can be merged once the state that wrote the value has arrived: call ferry.retry_quarantine().")));
+			 errhint("It can be merged once the state that wrote the value has arrived; if it waits in quarantine, that is tried from time to time.")));
 }
 
 /* take attno of out from src; an unchanged value is what other has under the same version */

@@ -149,6 +149,24 @@ q1(2, 'DELETE FROM by_column WHERE id = 211');
 settle();
 is(q1(1, "SELECT ferry.merge('by_column', '$state')"), 'ignored', 'by hand');
 
+# a value that neither the receiver nor the sender has any more: the state waits, and merges by itself when another node brings a later one
+q1(0, 'INSERT INTO by_column SELECT 300, 1, ' . big('lost') . ', ' . big('other'));
+settle();
+pause(1, $_) for 0, 2;
+q1(0, 'UPDATE by_column SET a = 2 WHERE id = 300');
+my $whole = q1(0, q{SELECT ferry.state('by_column', '{"id": 300}')});
+is(q1(2, "SELECT ferry.merge('by_column', '$whole')"), 'applied', 'it is kept elsewhere');
+q1($_, 'SET session_replication_role = replica; DELETE FROM by_column WHERE id = 300') for 0, 1;
+q1(1, "SELECT ferry.resume_peer('n0')");
+ok($node[1]->poll_query_until('postgres', q{SELECT count(*) = 1 FROM ferry.quarantine WHERE sqlstate = 'P0002' AND retry_at IS NOT NULL}), 'it waits');
+ok($node[1]->poll_query_until('postgres', 'SELECT attempts > 1 FROM ferry.quarantine'), 'it is tried again');
+q1(2, 'UPDATE by_column SET a = 3 WHERE id = 300');
+q1(1, "SELECT ferry.resume_peer('n2')");
+ok($node[1]->poll_query_until('postgres', 'SELECT count(*) = 0 FROM ferry.quarantine'), 'it waits no more');
+settle();
+same('a lost value');
+is_big($_, 'by_column', 300, 'big', 'lost') for 0 .. 2;
+
 for my $i (0 .. 2)
 {
 	is(q1($i, 'SET client_min_messages = error; SELECT sum(differing), sum(mismatched), count(error) FROM ferry.verify(deep => true)'), '0|0|0', "n$i: verification finds nothing");
