@@ -9,6 +9,8 @@
  *
  * TRUNCATE of single partitions is seen to here (truncate.c), as no trigger fires.
  *
+ * ALTER TABLE that changes the type of a key changes its tombstones' (alter.c).
+ *
  * SECURITY LABEL FOR ferry, as restored by pg_upgrade, finds its provider.
  *
  * DROP EXTENSION ferry first takes the node out of service: the user's tables
@@ -31,6 +33,7 @@
 #include "utils/rel.h"
 
 #include "ferry.h"
+#include "capture/alter.h"
 #include "capture/copy.h"
 #include "capture/statement.h"
 #include "capture/truncate.h"
@@ -146,6 +149,8 @@ static void
 utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
 		ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
+	Oid			altered = InvalidOid;
+
 	copy_show_trigger();
 	if (IsA(pstmt->utilityStmt, DropStmt) && drops_ferry((DropStmt *) pstmt->utilityStmt))
 		leave();
@@ -158,12 +163,16 @@ utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtili
 	}
 	else if (IsA(pstmt->utilityStmt, TruncateStmt))
 		capture_truncate_partitions((TruncateStmt *) pstmt->utilityStmt);
+	else if (IsA(pstmt->utilityStmt, AlterTableStmt))
+		altered = capture_alter_begin((AlterTableStmt *) pstmt->utilityStmt);
 	else if (IsA(pstmt->utilityStmt, CopyStmt) && ((CopyStmt *) pstmt->utilityStmt)->relation)
 	{
 		copy_table(pstmt, query, read_only_tree, context, params, env, dest, qc);
 		return;
 	}
 	pass_on(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	if (OidIsValid(altered))
+		capture_alter_end(altered);
 }
 
 void

@@ -38,8 +38,9 @@ for my $i (0 .. 2)
 		CREATE TABLE nul (id int PRIMARY KEY, p int, q int, UNIQUE (p, q));
 		CREATE TABLE nnd (id int PRIMARY KEY, p int, q int, UNIQUE NULLS NOT DISTINCT (p, q));
 		CREATE TABLE toasted (id int PRIMARY KEY, v int, big text); ALTER TABLE toasted ALTER big SET STORAGE EXTERNAL;
+		CREATE TABLE wide (id int, k int, v int, PRIMARY KEY (id, k)); CREATE DOMAIN small AS bigint;
 		$parts[$i]
-		SELECT ferry.add_table(t::regclass) FROM unnest('{one,multi,num,chr,ci,f,nul,nnd,toasted,parts}'::text[]) t;
+		SELECT ferry.add_table(t::regclass) FROM unnest('{one,multi,num,chr,ci,f,nul,nnd,toasted,parts,wide}'::text[]) t;
 		SELECT ferry.add_table('by_row', merge => 'row')});
 }
 for my $i (0 .. 2) { for my $j (0 .. 2) { ferry_link($node[$i], $node[$j], "n$j") if $i != $j; } }
@@ -187,6 +188,27 @@ settle();
 same('around');
 is(q1($_, $clashes), $before[$_], "n$_: nobody clashed") for 0 .. 2;
 is(q1(2, 'SELECT count(*), sum(p), min(q) FROM nul WHERE id > 1000'), '20|210|1', 'all are there');
+
+# a key's type changes on one node, later on the others: dead rows keep their keys, and what does not fit waits
+q1(0, 'INSERT INTO wide SELECT i, CASE WHEN i < 3 THEN 1 ELSE i END, i FROM generate_series(1, 8) i; DELETE FROM wide WHERE id IN (1, 2)');
+settle();
+q1(1, 'ALTER TABLE wide ALTER id TYPE bigint');
+q1(0, 'UPDATE wide SET v = 30 WHERE id = 3; DELETE FROM wide WHERE id = 4; INSERT INTO wide VALUES (1, 1, 11)');
+q1(1, 'UPDATE wide SET v = 50 WHERE id = 5; DELETE FROM wide WHERE id = 6; INSERT INTO wide VALUES (2, 1, 22), (5000000000, 1, 1)');
+settle();
+is(q1($_, 'SELECT key FROM ferry.quarantine'), '{"k": "1", "id": "5000000000"}', "n$_: a key that has no place waits") for 0, 2;
+is(q1(1, 'SELECT count(*) FROM ferry.quarantine'), '0', 'nothing waits where the type is wider');
+is(q1($_, 'SELECT id, v FROM wide WHERE id < 10 ORDER BY id'), "1|11\n2|22\n3|30\n5|50\n7|7\n8|8", "n$_: all else has merged") for 0 .. 2;
+is(q1($_, q{SELECT ferry.state('wide', '{"id": 2, "k": 1}')->'alive' || (ferry.state('wide', '{"id": 6, "k": 6}')->>'alive')}), q1(0, "SELECT 'true' || 'false'"), "n$_: dead and alive") for 0 .. 2;
+q1($_, 'ALTER TABLE wide ALTER id TYPE bigint, ALTER v TYPE bigint; SELECT ferry.retry_quarantine()') for 0, 2;
+q1(1, 'ALTER TABLE wide ALTER v TYPE bigint');
+q1(2, 'DELETE FROM wide WHERE id IN (7, 5000000000); UPDATE wide SET v = 5000000000 WHERE id = 8');
+settle();
+is(q1($_, 'SELECT id, v FROM wide ORDER BY id'), "1|11\n2|22\n3|30\n5|50\n8|5000000000", "n$_: all have changed") for 0 .. 2;
+is(q1($_, q{SELECT ferry.state('wide', '{"id": 5000000000, "k": 1}')->>'alive'}), 'false', "n$_: dead under its new key") for 0 .. 2;
+like(ferry_error($node[0], 'ALTER TABLE wide ALTER id TYPE numeric USING id + 1'), qr/0A000.*cannot be changed by an expression/, 'not by an expression');
+like(ferry_error($node[0], 'ALTER TABLE wide ALTER id TYPE small USING id'), qr/0A000/, 'not by one that says nothing');
+like(ferry_error($node[0], 'ALTER TABLE wide ALTER id TYPE small'), qr/0A000.*own types only/, 'not to a type of somebody');
 
 for my $i (0 .. 2)
 {
