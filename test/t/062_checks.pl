@@ -62,17 +62,25 @@ settle();
 part();
 q1(0, "UPDATE span SET low = 8 WHERE id IN (1, 2); UPDATE span SET note = 'kept' WHERE id = 1; UPDATE parted SET low = 8 WHERE id = 1");
 q1(1, "UPDATE span SET high = 5 WHERE id = 1; UPDATE parted SET high = 5 WHERE id = 1");
+q1(1, 'UPDATE span SET high = 5 WHERE id = 3');
+q1(0, 'UPDATE span SET low = 8 WHERE id = 3');
 q1(1, "UPDATE tied SET a = 6, b = 4 WHERE id = 1; UPDATE tied SET d = 2 WHERE id = 1");
 q1(2, "UPDATE tied SET c = 6, b = 4 WHERE id = 1");
 q1(0, "UPDATE tied SET b = 5, c = 4, a = 1 WHERE id = 1; UPDATE tied SET c = 5 WHERE id = 1");
+# what fits only with columns of another constraint, which the other side wrote last but one
+q1(2, 'UPDATE tied SET a = 1, c = 1 WHERE id = 2');
+q1(1, 'UPDATE tied SET a = 9, b = 1, c = 9 WHERE id = 2');
+q1(2, 'UPDATE tied SET b = 9 WHERE id = 2');
 # deleted beside a change that lets it live
 q1(1, 'DELETE FROM span WHERE id = 2');
 q1(2, 'UPDATE span SET high = 5 WHERE id = 2');
 meet();
 same('tied', qw(span tied parted));
 is(q1(2, 'SELECT low, high, note FROM span WHERE id = 1'), '0|5|kept', 'the later claim, and the note of the other side');
+is(q1(2, 'SELECT low, high FROM span WHERE id = 3'), '8|10', 'the later claim, whoever finds out first');
 is(q1(1, 'SELECT low, high FROM parted WHERE id = 1'), '0|5', 'in a partition with another layout');
 is(q1($_, 'SELECT count(*) FROM span WHERE low > high'), '0', "n$_: valid") for 0 .. 2;
+is(q1(0, 'SELECT a, b, c FROM tied WHERE id = 2'), '1|9|1', 'all that constraints tie together is taken from the later claim');
 is(q1(0, 'SELECT d FROM tied WHERE id = 1'), '2', 'a column that no violated constraint ties is merged as ever');
 is(q1($_, 'SELECT error FROM ferry.quarantine'), '', "n$_ has nothing in quarantine") for 0 .. 2;
 like(join("\n", map { q1($_, "SELECT relation, columns, rule, constraint_name, winner, local_row, remote_row FROM ferry.conflicts WHERE kind = 'check' AND key = '{\"id\": 1}'") } 0 .. 2),
