@@ -22,7 +22,8 @@ my $tables = q{
 	CREATE TABLE p (id int, k int, v text, PRIMARY KEY (id, k), UNIQUE (k, v)) PARTITION BY LIST (k);
 	CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
 	CREATE TABLE p2 (v text, k int NOT NULL, id int NOT NULL); ALTER TABLE p ATTACH PARTITION p2 FOR VALUES IN (2);
-	SELECT ferry.add_table(t::regclass) FROM unnest('{u,d,e,p}'::text[]) t;
+	CREATE TABLE g (id int PRIMARY KEY, a int, note text, v int GENERATED ALWAYS AS (a % 100) STORED UNIQUE);
+	SELECT ferry.add_table(t::regclass) FROM unnest('{u,d,e,p,g}'::text[]) t;
 	SELECT ferry.add_table('r', merge => 'row')};
 for my $i (0 .. 2)
 {
@@ -41,7 +42,7 @@ sub settle { my $ok = 1; for (1 .. 3) { $ok &&= ferry_settled($_) for @node; } o
 sub same
 {
 	my ($what) = @_;
-	for my $t (qw(u d r e p))
+	for my $t (qw(u d r e p g))
 	{
 		my $sql = "SELECT * FROM $t ORDER BY id";
 		my $states = "SELECT id, s FROM generate_series(1, 60) id, LATERAL ferry.state('$t', jsonb_build_object('id', id)) s WHERE s IS NOT NULL ORDER BY id";
@@ -144,5 +145,22 @@ is(q1(0, q{SELECT ferry.merge('u', jsonb_build_object('alive', true, 'key', '{"i
 settle();
 same('by hand');
 is(q1(2, q{SELECT ferry.state('u', '{"id": 51}')->>'alive'}), 'false', 'the older claim lost');
+
+# a generated column was written by who wrote what it is made of, and by nobody else
+part();
+q1(0, 'INSERT INTO g VALUES (1, 7)');
+q1(1, 'INSERT INTO g VALUES (2, 107)');
+q1(0, "UPDATE g SET note = 'later' WHERE id = 1");
+meet();
+same('generated');
+is(q1($_, 'SELECT id FROM g'), '2', "n$_: the later claim") for 0 .. 2;
+
+# two claims under one dot: one row is left, the same on every node
+part();
+q1($_, qq{SELECT ferry.merge('g', jsonb_build_object('alive', true, 'key', '{"id": 1$_}'::jsonb, 'row', '{"a": 50, "note": null}'::jsonb,
+	'last', jsonb_build_array('78', '78'), 'vv', '{"78": "78"}'::jsonb))}) for 0, 1;
+meet();
+same('a tie');
+is(q1(2, 'SELECT count(*) FROM g WHERE a = 50'), '1', 'one is left');
 $_->stop for @node;
 done_testing();

@@ -86,6 +86,15 @@ is(q1($_, 'SELECT error FROM ferry.quarantine'), '', "n$_ has nothing in quarant
 like(join("\n", map { q1($_, "SELECT relation, columns, rule, constraint_name, winner, local_row, remote_row FROM ferry.conflicts WHERE kind = 'check' AND key = '{\"id\": 1}'") } 0 .. 2),
 	qr/public.span\|\{low,high\}\|later_claim\|ordered\|(local\|.*"high": 5.*"low": 8|remote\|.*"low": 8.*"high": 5)/, 'both images are kept');
 
+# the later claim is refused by a constraint of one node alone: the other side's stands, everywhere
+q1(1, 'ALTER TABLE span ADD CONSTRAINT own CHECK (high < 50)');
+part();
+q1(1, 'UPDATE span SET low = 9 WHERE id = 4');
+q1(0, 'UPDATE span SET high = 60 WHERE id = 4');
+meet();
+same('own', 'span');
+is(q1(0, 'SELECT low, high FROM span WHERE id = 4'), '9|10', 'what is valid on all nodes');
+
 # at random, in parts and together: everybody ends alike, valid, and at rest
 my $seed = $ENV{FERRY_SEED} // time;
 srand($seed);
