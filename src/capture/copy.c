@@ -56,7 +56,7 @@ copy_hide_trigger(Relation rel)
 	copy_show_trigger();
 	if (table == NULL || rel->rd_rel->relkind != RELKIND_RELATION ||
 		SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA ||
-		!statement_only_ours(rel->trigdesc, TRIGGER_TYPE_INSERT) || !state_plain_birth(table) ||
+		!statement_only_ours(rel->trigdesc, TRIGGER_TYPE_INSERT) || !state_birth_is_dot(table) ||
 		node_current_or_null() == NULL)
 		return;
 	births_note_table(table);

@@ -113,7 +113,7 @@ stamp_birth(const FerryTable *table, TupleDesc desc, Datum *values, bool *nulls,
 		tomb = take_tombstone(table, values, keeper);
 	if (tomb)
 		found = state_found_dead(tomb);
-	else if (state_plain_birth(table))
+	else if (state_birth_is_dot(table))
 	{
 		if (keep_fresh && is_fresh(values[v], nulls[v]))
 			return STAMPED_ALREADY;

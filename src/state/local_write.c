@@ -117,13 +117,20 @@ state_local_write(const FerryTable *table, TupleDesc desc, const FoundRow *found
 		adjusted = write_strategies(table, desc, found, changed, nchanged, values, nulls, d, after);
 	if (found)
 		settle_version(found->version, after);
-	else if (after->nparts > 0)
+	else if (after->nparts > 0 || table->life == LIFE_UPDATE_WINS)
 	{
 		const RangeList *list = ranges_of(table->rootid);
 
 		range_begin(after, list->ranges, list->n);
 	}
 	return adjusted;
+}
+
+bool
+state_birth_is_dot(const FerryTable *table)
+{
+	return state_plain_birth(table) &&
+		(table->life != LIFE_UPDATE_WINS || ranges_of(table->rootid)->n == 0);
 }
 
 void

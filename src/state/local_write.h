@@ -25,7 +25,7 @@ typedef struct FoundRow
  * stays), that is put into values/nulls; returns whether any was.
  *
  * An INSERT into a table without strategies whose key was never seen needs no
- * call: its version is the dot alone (state_plain_birth).
+ * call: its version is the dot alone (state_birth_is_dot).
  */
 extern bool state_local_write(const FerryTable *table, TupleDesc desc, const FoundRow *found,
 							  Datum *values, bool *nulls, Dot d, Version *after);
@@ -35,6 +35,9 @@ state_plain_birth(const FerryTable *table)
 {
 	return !table->has_strategies;
 }
+
+/* the same, but for rows that begin with what a TRUNCATE killed (core/range.h) */
+extern bool state_birth_is_dot(const FerryTable *table);
 
 /* a local DELETE at dot d of a row with version before */
 extern void state_local_delete(const FerryTable *table, const Version *before, Dot d, Version *after);

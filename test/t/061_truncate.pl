@@ -80,8 +80,25 @@ same('beside');
 is(ids(1, 't'), '101,300,301', 't: what was changed or made beside it lives');
 is(q1(2, 'SELECT a, b FROM t WHERE id = 101'), '2|3', 'with both changes');
 is(ids(0, 'r'), '11', 'r: the same by row');
+for my $i (0 .. 2)
+{
+	is(q1($i, qq{SELECT s->>'alive', s->'vv' ? node FROM ferry.state('t', '{"id": 102}') s, (SELECT node_id::text AS node FROM ferry.nodes WHERE name = 'n0') n}),
+		'false|t', "n$i: a death beside it is its successor");
+}
 is(q1(0, qq{SELECT ferry.merge('t', '$late')}), 'ignored', 'an old state is ignored');
 like(join(',', map { q1($_, "SELECT DISTINCT key->>'id' FROM ferry.conflicts WHERE kind = 'truncate' AND relation = 'public.t'") } 0 .. 2), qr/101/, 'on record');
+
+# who is born after it includes what it killed, also where that lives still
+q1(1, 'INSERT INTO r VALUES (701, 1, 1)');
+settle();
+part();
+q1(0, 'TRUNCATE r');
+q1(0, 'INSERT INTO r VALUES (701, 2, 2); DELETE FROM r WHERE id = 701');
+my $reborn = q1(0, q{SELECT ferry.state('r', '{"id": 701}')});
+q1(1, qq{SELECT ferry.merge('r', '$reborn')});
+is(ids(1, 'r') =~ /701/ ? 1 : 0, 0, 'what it killed does not keep its successor alive');
+meet();
+same('born after');
 
 # two nodes at once, and one that was restarted since
 part();

@@ -153,4 +153,34 @@ q1(1, "INSERT INTO rows_child VALUES (41, 7)");
 meet();
 same('truncate');
 is(q1($_, 'SELECT count(*) FROM rows_child'), '0', "n$_: removed") for 0 .. 2;
+
+# a death that comes before its cascade, by another way, is judged when the cascade is here
+q1(0, 'INSERT INTO parent (id) VALUES (60); INSERT INTO revived VALUES (60, 60)');
+settle();
+q1(1, "SELECT ferry.pause_peer('n0')");
+$node[1]->poll_query_until('postgres', "SELECT pid IS NULL FROM ferry.lag WHERE peer = 'n0'");
+q1(0, 'DELETE FROM parent WHERE id = 60');
+my $dead = q1(0, q{SELECT ferry.state('parent', '{"id": 60}')});
+is(q1(1, "SELECT ferry.merge('parent', '$dead')"), 'applied', 'dead by hand');
+q1(2, 'INSERT INTO parent (id) VALUES (61)');
+q1(2, 'DELETE FROM parent WHERE id = 61');
+ok($node[1]->poll_query_until('postgres', q{SELECT count(*) = 1 AND bool_and(image->>'id' = '60') FROM ferry.orphan_note
+	WHERE NOT (SELECT ferry.state('parent', '{"id": 61}')->>'alive')::boolean}), 'another death is judged, not this one');
+q1(1, "SELECT ferry.resume_peer('n0')");
+settle();
+same('before its cascade');
+is(q1($_, 'SELECT count(*) FROM parent WHERE id = 60') . q1($_, 'SELECT count(*) FROM revived WHERE id = 60'), '00', "n$_: nobody lives again") for 0 .. 2;
+
+# a column that others refer to is changed: whom nobody is found for any more is an orphan
+q1($_, "CREATE TABLE coded (id int PRIMARY KEY, code int UNIQUE); CREATE TABLE coding (id int PRIMARY KEY, code int REFERENCES coded (code));
+	SELECT ferry.add_table('coded'), ferry.add_table('coding')") for 0 .. 2;
+settle();
+q1(0, "INSERT INTO coded VALUES (1, 1), (2, 2); SELECT ferry.set_orphans('coding', 'remove_child')");
+settle();
+ok($node[$_]->poll_query_until('postgres', "SELECT orphans = 'remove_child' FROM ferry.foreign_keys WHERE relation = 'coding'::regclass"), "n$_ knows") for 0 .. 2;
+part();
+q1(0, 'UPDATE coded SET code = 10 WHERE id = 1');
+q1(1, 'INSERT INTO coding VALUES (1, 1), (2, 2)');
+meet();
+ok($node[$_]->poll_query_until('postgres', 'SELECT string_agg(id::text, \',\') = \'2\' FROM coding'), "n$_: removed") for 0 .. 2;
 done_testing();
