@@ -14,7 +14,7 @@ sub version { my $v = `postgres --version`; chomp $v; $v =~ s/^postgres \(Postgr
 sub run { my ($cmd) = @_; system("$cmd") == 0 or die "failed: $cmd"; return; }
 
 # system: builtin, pglogical, ferry, or none; single: no target; counted: the link
-# goes through a Forwarder; conf: more settings
+# goes through a Forwarder; conf: more settings; streaming: built-in's of transactions in progress
 sub new
 {
 	my ($class, $system, %o) = @_;
@@ -119,7 +119,8 @@ sub link
 	if ($self->{system} eq 'builtin')
 	{
 		$a->do('CREATE PUBLICATION p FOR TABLE ' . join(', ', @tables));
-		$b->do("CREATE SUBSCRIPTION s CONNECTION '" . $self->cable . "' PUBLICATION p WITH (binary = true)");
+		$b->do("CREATE SUBSCRIPTION s CONNECTION '" . $self->cable . "' PUBLICATION p WITH (binary = true"
+			. ($self->{streaming} ? ', streaming = on' : '') . ')');
 		$self->_until($b, "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel");
 	}
 	elsif ($self->{system} eq 'pglogical')

@@ -4,6 +4,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use BenchPair;
+use POSIX ();
 use Time::HiRes qw(time usleep);
 
 $| = 1;
@@ -182,37 +183,79 @@ sub own_memory
 {
 	my ($pid) = @_;
 	open my $f, '<', "/proc/$pid/status" or return 0;
-	return (join('', <$f>) =~ /^RssAnon:\s+(\d+)/m)[0] / 1024;
+	return ((join('', <$f>) =~ /^RssAnon:\s+(\d+)/m)[0] // 0) / 1024;
 }
 
-# one transaction of many rows: how much more than idle both sides take at most
-sub memory
+# bytes of the files that match
+sub bytes_on_disk { my $n = 0; $n += -s $_ // 0 for map { glob } @_; return $n; }
+
+# One statement at the source, and until it is seen at the target ($seen is true there):
+# how much more than idle the processes take at most, the disk taken by what they put
+# aside, and how long after the commit it is seen.
+sub watched
 {
-	my ($system) = @_;
-	my $n = $ENV{MEMORY_ROWS};
-	my $pair = BenchPair->new($system);
-	$pair->make_tables(1);
-	$pair->link;
+	my ($pair, $system, $what, $statement, $seen) = @_;
 	my %pid;
 	@pid{ 'sender', 'receiver' } = $pair->pids;
 	my %idle = map { $_ => own_memory($pid{$_}) } keys %pid;
 	my %peak = %idle;
+	my $most_aside = 0;
+	my $committed;
+
 	my $writer = fork // die;
 	if (!$writer)
 	{
 		$_->{InactiveDestroy} = 1 for values %{ $pair->{dbh} };
-		exec 'psql', '-q', '-d', $pair->dsn('a'), '-c', "INSERT INTO bulk SELECT i, i, 'row', i, now() FROM generate_series(1, $n) i";
+		exec 'psql', '-q', '-d', $pair->dsn('a') . ' application_name=writer', '-c', $statement;
 	}
-	my $seen = $pair->target->prepare('SELECT 1 FROM bulk WHERE id = ?');
-	until ($pair->target->selectrow_array($seen, undef, $n))
+	until ($pair->target->selectrow_array($seen))
 	{
+		if (!$pid{writer} && !$committed)
+		{
+			my ($pid) = $pair->source->selectrow_array("SELECT pid FROM pg_stat_activity WHERE application_name = 'writer'");
+			if ($pid) { $pid{writer} = $pid; $idle{writer} = $peak{writer} = own_memory($pid); }
+		}
 		for my $side (keys %pid) { my $mb = own_memory($pid{$side}); $peak{$side} = $mb if $mb > $peak{$side}; }
-		usleep(100_000);
+		my $aside = bytes_on_disk("$pair->{dir}/a/pg_replslot/*/*.spill", "$pair->{dir}/b/base/pgsql_tmp/*/*", "$pair->{dir}/b/base/pgsql_tmp/*");
+		$most_aside = $aside if $aside > $most_aside;
+		$committed = time if !$committed && waitpid($writer, POSIX::WNOHANG()) == $writer;
+		usleep(50_000);
 	}
-	waitpid $writer, 0;
-	note_figure("memory, transaction of $n rows, $_, MB", $system, $peak{$_} - $idle{$_}) for sort keys %pid;
+	my $end = time;
+	waitpid $writer, 0 if !$committed;
+	note_figure("memory, $what, $_, MB", $system, $peak{$_} - $idle{$_}) for sort keys %pid;
+	note_figure("memory, $what, put aside on disk, MB", $system, $most_aside / 1024 / 1024);
+	note_figure("memory, $what, seen after the commit, s", $system, $committed ? $end - $committed : 0);
 	$pair->check_equal;
-	$pair->stop;
+	return;
+}
+
+# one transaction of many rows; one row of many bytes
+sub memory
+{
+	my ($system) = @_;
+	my $n = $ENV{MEMORY_ROWS};
+	my $mb = $ENV{MEMORY_ROW_MB};
+	for my $streaming ($system eq 'builtin' ? (0, 1) : 0)
+	{
+		my $name = $streaming ? 'builtin streaming' : $system;
+		my $pair = BenchPair->new($system, streaming => $streaming);
+		$pair->make_tables(1);
+		$pair->link;
+		if ($n > 0)
+		{
+			watched($pair, $name, "insert of $n rows", "INSERT INTO bulk SELECT i, i, 'row', i, now() FROM generate_series(1, $n) i",
+				"SELECT 1 FROM bulk WHERE id = $n");
+			watched($pair, $name, "update of $n rows", 'UPDATE bulk SET a = -a', "SELECT 1 FROM bulk WHERE id = $n AND a < 0");
+			watched($pair, $name, "delete of $n rows", 'DELETE FROM bulk', "SELECT 1 WHERE NOT EXISTS (SELECT FROM bulk WHERE id = $n)");
+		}
+		if ($mb > 0)
+		{
+			watched($pair, $name, "a row of $mb MB", "INSERT INTO bulk (id, b) VALUES (-1, repeat(md5('x'), $mb * 32768))",
+				'SELECT 1 FROM bulk WHERE id = -1');
+		}
+		$pair->stop;
+	}
 	return;
 }
 
@@ -259,7 +302,7 @@ chomp $cores;
 printf "%s, %s, %d cores, scale %d, fsync %s, medians of %d rounds (least-most); x: ratio to the first\n\n",
   $version, $cpu, $cores, $scale, $ENV{FSYNC}, $rounds;
 # baseline first: the others are compared with it
-my @columns = ('none', @systems, 'ferry zstd', 'decoded');
+my @columns = ('none', @systems, 'builtin streaming', 'ferry zstd', 'decoded');
 my @bars;
 for my $what (@order)
 {

@@ -58,9 +58,9 @@ typedef struct ApplyProgress
 } ApplyProgress;
 
 /*
- * careful: every remote transaction is retried alone, every row in its own
- * subtransaction, and a row that raises goes to quarantine.  The worker turns
- * it on after an error in normal mode and restarts from the last commit.
+ * careful: what raises is rolled back by itself, in a subtransaction, and a row that
+ * raises goes to quarantine.  The worker turns it on after an error in normal mode
+ * and restarts from the last commit.
  */
 extern ApplyStream *apply_stream_create(const char *peer, NodeId peer_id, bool careful);
 extern void apply_stream_free(ApplyStream *s);	/* after its last commit */

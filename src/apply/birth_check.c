@@ -120,6 +120,8 @@ dead_key(const FerryTable *table, Relation tombs, ItemPointer tid)
 static void
 check_death(const BirthTable *births, ItemPointer tid)
 {
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry death", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(cxt);
 	Relation	rel = table_open(births->relid, RowExclusiveLock);
 	Relation	tombs = table_open(births->tombid, RowExclusiveLock);
 	FerryTable *table = table_lookup(births->relid);
@@ -129,6 +131,8 @@ check_death(const BirthTable *births, ItemPointer tid)
 		settle(rel, key);
 	table_close(tombs, NoLock);
 	table_close(rel, NoLock);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(cxt);
 }
 
 /* more died than is remembered: look at every tombstone */

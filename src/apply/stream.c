@@ -12,9 +12,13 @@
  *
  * Two speeds.  In normal mode a row that raises takes the whole local
  * transaction with it: the worker starts again from the last commit in careful
- * mode, in which every row is a subtransaction of its own, with a target of its
+ * mode, in which a row is a subtransaction of its own, with a target of its
  * own, and a row that raises goes to quarantine.  So the hot path pays nothing
  * for the error path, and no more memory is needed than for one frame.
+ *
+ * But a transaction of millions of rows would be millions of subtransactions, each
+ * of which costs memory to everyone who decodes our log.  So the rows of a frame
+ * share one; only if it raises is it rolled back and every row gets its own.
  *
  * What is not a row's fault (deadlock, shutdown, out of memory, a clock that
  * is ahead) is raised in both modes.
@@ -66,6 +70,7 @@ struct ApplyStream
 	char		peer[NAMEDATALEN];
 	NodeId		peer_id;
 	bool		careful;
+	bool		together;		/* careful: these rows share a subtransaction */
 	bool		is_current;
 	const NodeVector *held_there;
 	HTAB	   *relations;
@@ -574,7 +579,7 @@ take_message(ApplyStream *s, uint32 relation, const WireRow *row, const WireRang
 	StreamRelation *r = find_relation(s, relation);
 
 	ensure_transaction(s);
-	if (s->careful)
+	if (s->careful && !s->together)
 		row_careful(s, r, row, range, raw, raw_bytes);
 	else
 		row_normal(s, r, row, range);
@@ -602,6 +607,102 @@ read_row(ApplyStream *s, WireReader *reader, const uint8_t *message, bool alive)
 	take_message(s, row.relation, &row, NULL, message, reader->p - message);
 }
 
+static bool
+is_row_message(uint8_t type)
+{
+	return type == WIRE_ALIVE || type == WIRE_DEAD || type == WIRE_RANGE;
+}
+
+static void
+read_row_message(ApplyStream *s, WireReader *reader)
+{
+	const uint8_t *message = reader->p;
+	uint8_t		type = wire_get_u8(reader);
+
+	if (type == WIRE_RANGE)
+		read_range(s, reader, message);
+	else
+		read_row(s, reader, message, type == WIRE_ALIVE);
+}
+
+/* the rows up to the next message that is none, or the end of the frame */
+static void
+read_row_messages(ApplyStream *s, WireReader *reader)
+{
+	while (!wire_at_end(reader) && is_row_message(*reader->p))
+		read_row_message(s, reader);
+}
+
+/* the subtransaction in which the targets were opened is gone */
+static void
+forget_targets(ApplyStream *s)
+{
+	HASH_SEQ_STATUS seq;
+	StreamRelation *r;
+
+	hash_seq_init(&seq, s->relations);
+	while ((r = hash_seq_search(&seq)) != NULL)
+	{
+		r->target = NULL;
+		r->run = NULL;
+		r->map.resolved = false;
+	}
+	list_free(s->open);
+	s->open = NIL;
+}
+
+/* all of these rows in one subtransaction; false: one of them raises, nothing was done */
+static bool
+try_rows_together(ApplyStream *s, WireReader *reader)
+{
+	ResourceOwner owner;
+	MemoryContext oldcontext;
+	ApplyProgress before;
+	ErrorData  *volatile error = NULL;
+
+	ensure_transaction(s);
+	owner = CurrentResourceOwner;
+	oldcontext = CurrentMemoryContext;
+	before = s->progress;
+	BeginInternalSubTransaction(NULL);
+	s->together = true;
+	PG_TRY();
+	{
+		read_row_messages(s, reader);
+		close_targets(s);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(s->row_cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		forget_targets(s);
+		s->progress = before;
+	}
+	PG_END_TRY();
+	s->together = false;
+	MemoryContextSwitchTo(oldcontext);
+	CurrentResourceOwner = owner;
+
+	if (error && apply_error_is_transient(error->sqlerrcode))
+		ReThrowError(error);
+	MemoryContextReset(s->row_cxt);
+	return error == NULL;
+}
+
+static void
+read_rows_carefully(ApplyStream *s, WireReader *reader)
+{
+	WireReader	again = *reader;
+
+	if (try_rows_together(s, reader))
+		return;
+	*reader = again;
+	read_row_messages(s, reader);
+}
+
 static void
 read_table_added(ApplyStream *s, WireReader *reader)
 {
@@ -624,9 +725,18 @@ apply_stream_frame(ApplyStream *s, const void *data, size_t len)
 	while (!wire_at_end(&reader))
 	{
 		const uint8_t *message = reader.p;
-		uint8_t		type = wire_get_u8(&reader);
+		uint8_t		type = *message;
 		WireTxn		txn;
 
+		if (is_row_message(type))
+		{
+			if (s->careful)
+				read_rows_carefully(s, &reader);
+			else
+				read_row_message(s, &reader);
+			continue;
+		}
+		(void) wire_get_u8(&reader);
 		switch (type)
 		{
 			case WIRE_BEGIN:
@@ -647,15 +757,8 @@ apply_stream_frame(ApplyStream *s, const void *data, size_t len)
 			case WIRE_RELATION:
 				read_relation(s, &reader, message);
 				break;
-			case WIRE_ALIVE:
-			case WIRE_DEAD:
-				read_row(s, &reader, message, type == WIRE_ALIVE);
-				break;
 			case WIRE_STRATEGY:
 				read_strategy(s, &reader);
-				break;
-			case WIRE_RANGE:
-				read_range(s, &reader, message);
 				break;
 			case WIRE_TABLE_ADDED:
 				read_table_added(s, &reader);

@@ -18,7 +18,10 @@
  *
  * Triggers.  Only those that are enabled for replicas may fire.  Where a table
  * has none of them, its trigger descriptor is taken away, since the executor
- * would lock each tuple for a BEFORE trigger even if that does not fire.
+ * would lock each tuple for a BEFORE trigger even if that does not fire.  AFTER
+ * triggers fire when the row is merged, before we are ourselves again: a
+ * transaction of any size queues the events of one row, and no function of the
+ * table's owner runs with our rights.
  *
  * Constraints.  Duplicates in unique and exclusion indexes other than the primary
  * key are not raised: the row goes in, as under a deferred constraint, and is
@@ -47,6 +50,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/tuplestore.h"
 
 #include "apply/target.h"
 #include "compat.h"
@@ -62,7 +66,6 @@ struct ApplyTarget
 	EState	   *estate;
 	ResultRelInfo *root;
 	bool		fires_triggers;
-	bool		in_after_triggers;
 	bool		is_referenced;	/* by foreign keys */
 	ModifyTableState *mtstate;	/* only for partitioned tables */
 	PartitionTupleRouting *routing;
@@ -75,7 +78,9 @@ struct ApplyTarget
 	Tombstones *tombstones;
 	int			births;			/* see target_births */
 	struct LeafState *leaves;
-	List	   *suspects;		/* see target_take_suspect */
+	Tuplestorestate *suspects;	/* keys, see target_take_suspect; NULL: there was none yet */
+	TupleTableSlot *suspect_key;	/* on its way in */
+	TupleTableSlot *suspect;	/* taken out */
 	struct TargetChecks *checks;
 	TargetDeaths deaths;
 };
@@ -196,11 +201,6 @@ target_open(Relation rel, const FerryTable *table)
 		ExecOpenIndices(t->root, true);
 
 	t->scratch = ExecInitExtraTupleSlot(estate, RelationGetDescr(rel), &TTSOpsVirtual);
-	if (t->fires_triggers)
-	{
-		AfterTriggerBeginQuery();
-		t->in_after_triggers = true;
-	}
 	MemoryContextSwitchTo(oldcontext);
 	return t;
 }
@@ -208,8 +208,8 @@ target_open(Relation rel, const FerryTable *table)
 void
 target_close(ApplyTarget *t)
 {
-	if (t->in_after_triggers)
-		AfterTriggerEndQuery(t->estate);
+	if (t->suspects)
+		tuplestore_end(t->suspects);
 	for (LeafState *leaf = t->leaves; leaf; leaf = leaf->next)
 		key_lookup_end(&leaf->lookup);
 	tombstones_close(t->tombstones);
@@ -258,11 +258,15 @@ target_enter(ApplyTarget *t)
 	SetUserIdAndSecContext(t->rel->rd_rel->relowner,
 						   t->saved_sec_context | SECURITY_RESTRICTED_OPERATION);
 	t->estate->es_output_cid = GetCurrentCommandId(true);
+	if (t->fires_triggers)
+		AfterTriggerBeginQuery();
 }
 
 void
 target_leave(ApplyTarget *t)
 {
+	if (t->fires_triggers)
+		AfterTriggerEndQuery(t->estate);
 	SetUserIdAndSecContext(t->saved_userid, t->saved_sec_context);
 	ResetPerTupleExprContext(t->estate);
 }
@@ -490,39 +494,64 @@ fill_row(ApplyTarget *t, TupleTableSlot *slot, RowState *row, TupleTableSlot *ba
 	return ExecStoreVirtualTuple(slot);
 }
 
-/* a row whose value another one may have in a unique or exclusion index: dups are those indexes */
+/*
+ * A row whose value another one may have in a unique or exclusion index: dups are
+ * those indexes.  A transaction may have millions of them; they wait in a file if
+ * they are more than work_mem holds.
+ */
 static void
 suspect(ApplyTarget *t, const RowState *row, List *dups)
 {
+	TupleDesc	desc = RelationGetDescr(t->rel);
 	MemoryContext oldcontext;
-	RowState   *key;
 
 	if (dups == NIL)
 		return;
 	list_free(dups);
 	oldcontext = MemoryContextSwitchTo(t->estate->es_query_cxt);
-	key = state_create(&t->table);
-	for (int k = 0; k < t->table.nkeys; k++)
+	if (t->suspects == NULL)
 	{
-		int			i = t->table.key_attnos[k] - 1;
-		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(t->rel), i);
-
-		key->values[i] = datumCopy(row->values[i], attr->attbyval, attr->attlen);
-		key->kinds[i] = VALUE_HERE;
+		t->suspects = tuplestore_begin_heap(false, false, work_mem);
+		t->suspect = ExecInitExtraTupleSlot(t->estate, desc, &TTSOpsMinimalTuple);
+		t->suspect_key = ExecInitExtraTupleSlot(t->estate, desc, &TTSOpsVirtual);
 	}
-	t->suspects = lappend(t->suspects, key);
+	fill_key(t, t->suspect_key, row);
+	tuplestore_puttupleslot(t->suspects, t->suspect_key);
 	MemoryContextSwitchTo(oldcontext);
+}
+
+bool
+target_has_suspects(const ApplyTarget *t)
+{
+	return t->suspects != NULL && tuplestore_tuple_count(t->suspects) > 0;
 }
 
 RowState *
 target_take_suspect(ApplyTarget *t)
 {
 	RowState   *key;
+	MemoryContext oldcontext;
+	bool		found;
 
-	if (t->suspects == NIL)
+	if (t->suspects == NULL)
 		return NULL;
-	key = linitial(t->suspects);
-	t->suspects = list_delete_first(t->suspects);
+	oldcontext = MemoryContextSwitchTo(t->estate->es_query_cxt);
+	found = tuplestore_gettupleslot(t->suspects, true, true, t->suspect);
+	MemoryContextSwitchTo(oldcontext);
+	if (!found)
+	{
+		tuplestore_clear(t->suspects);
+		return NULL;
+	}
+	slot_getallattrs(t->suspect);
+	key = state_create(&t->table);
+	for (int k = 0; k < t->table.nkeys; k++)
+	{
+		int			i = t->table.key_attnos[k] - 1;
+
+		key->values[i] = t->suspect->tts_values[i];
+		key->kinds[i] = VALUE_HERE;
+	}
 	return key;
 }
 

@@ -29,8 +29,8 @@ typedef struct ApplyFound
 
 /*
  * Open a registered table (already opened and locked by the caller) for the
- * rest of the local transaction.  target_close releases what it holds and
- * fires AFTER triggers; an abort needs no call.
+ * rest of the local transaction.  target_close releases what it holds; an abort
+ * needs no call.
  */
 extern ApplyTarget *target_open(Relation rel, const FerryTable *table);
 extern void target_close(ApplyTarget *t);
@@ -46,7 +46,7 @@ extern Tombstones *target_tombstones(ApplyTarget *t);
 extern int	target_births(ApplyTarget *t);
 extern void target_set_births(ApplyTarget *t, int births);
 
-/* run as the table's owner, in a security-restricted context */
+/* write as the table's owner, in a security-restricted context; target_leave fires AFTER triggers */
 extern void target_enter(ApplyTarget *t);
 extern void target_leave(ApplyTarget *t);
 
@@ -93,9 +93,11 @@ extern void target_fill(ApplyTarget *t, TupleTableSlot *slot, RowState *row);
 
 /*
  * Rows that were written although another row may have the same value in one of
- * target_constraints(): their keys, one by one, NULL at the end.  Who writes
+ * target_constraints(): their keys, one by one, NULL at the end.  A key is in the
+ * current memory context, its values hold until the next is taken.  Who writes
  * must take them all before the local transaction commits (unique_settle).
  */
+extern bool target_has_suspects(const ApplyTarget *t);
 extern RowState *target_take_suspect(ApplyTarget *t);
 
 /* OIDs of a leaf's unique and exclusion indexes besides the primary key */

@@ -45,6 +45,7 @@
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -251,7 +252,12 @@ find_clashes(ApplyTarget *t, const Stored *self)
 			continue;
 		/* partitions' indexes are opened without what this needs */
 		if (info->ii_Unique && info->ii_UniqueOps == NULL)
+		{
+			MemoryContext oldcontext = MemoryContextSwitchTo(target_estate(t)->es_query_cxt);
+
 			BuildSpeculativeIndexInfo(index, info);
+			MemoryContextSwitchTo(oldcontext);
+		}
 		clashes = list_concat(clashes, clashes_in(t, self, index, info));
 	}
 	return clashes;
@@ -490,10 +496,22 @@ settle_one(ApplyTarget *t, const RowState *key, const char *peer)
 int
 unique_settle(ApplyTarget *t, const char *peer)
 {
+	MemoryContext oldcontext = CurrentMemoryContext;
+	MemoryContext cxt;
 	RowState   *key;
 	int			died = 0;
 
+	if (!target_has_suspects(t))
+		return 0;
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry clash", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(cxt);
 	while ((key = target_take_suspect(t)) != NULL)
+	{
 		died += settle_one(t, key, peer);
+		MemoryContextReset(cxt);
+		ResetPerTupleExprContext(target_estate(t));
+	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(cxt);
 	return died;
 }
