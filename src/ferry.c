@@ -44,7 +44,7 @@ int			ferry_retry_max_ms = 1500;
 int			ferry_batch_ms = 100;
 int			ferry_copy_workers = 2;
 int			ferry_housekeeping_ms = 5000;
-bool		ferry_prune = false;
+int			ferry_prune_after_s = 7 * 24 * 60 * 60;
 int			ferry_compression = COMPRESSION_OFF;
 
 static const struct config_enum_entry compression_options[] = {
@@ -148,12 +148,12 @@ define_settings(void)
 							&ferry_conflict_keep_rows,
 							1000000, -1, INT_MAX,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomBoolVariable("ferry.prune",
-							 "Remove tombstones and entries of version vectors that every member has seen.",
-							 "A member that is away holds that back; ferry.nodes says who.",
-							 &ferry_prune,
-							 false,
-							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("ferry.prune_after",
+							"Age at which tombstones and entries of version vectors that every member has seen are removed.",
+							"A member that is away holds that back; ferry.nodes says who. -1 keeps them for ever.",
+							&ferry_prune_after_s,
+							7 * 24 * 60 * 60, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("ferry.verify_interval",
 							"Time between two verifications of this node against its peers.",
 							"0 turns them off.",

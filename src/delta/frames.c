@@ -200,6 +200,7 @@ ferry_delta_frames(PG_FUNCTION_ARGS)
 		f = palloc0(sizeof(DeltaFrames));
 		f->rel_cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry delta relation", ALLOCSET_DEFAULT_SIZES);
 		f->scan = delta_scan_begin(PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)));
+		delta_scan_warn(f->scan);
 		wire_writer_init(&f->frame, DELTA_FRAME_BYTES);
 		if (PG_ARGISNULL(0))
 			delta_scan_add_all(f->scan);

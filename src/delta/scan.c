@@ -67,12 +67,13 @@ delta_scan_begin(const char *since)
 void
 delta_scan_warn(const DeltaScan *d)
 {
-	if (d->has_since && d->beyond)
+	/* whoever has nothing yet needs no deletions */
+	if (d->since.n > 0 && d->beyond)
 		ereport(WARNING,
 				(errcode(ERRCODE_WARNING),
 				 errmsg("deletions since this vector may be missing"),
 				 errdetail("It is older than what every member of the group holds, and tombstones up to there are removed."),
-				 errhint("Whoever is to be brought up to date this way should be a member, or ferry.prune be off.")));
+				 errhint("Whoever is to be brought up to date this way should be a member, or be brought up to date within ferry.prune_after.")));
 }
 
 /* --- what to read --- */

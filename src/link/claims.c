@@ -191,6 +191,8 @@ claims_store(StreamNews *news, TimestampTz now)
 	NodeId		us = node_id();
 	ListCell   *lc;
 
+	/* the setting may have been lowered since */
+	store_due = Min(store_due, TimestampTzPlusMilliseconds(now, ferry_housekeeping_ms));
 	if (!has_news(news) || now < store_due)
 		return;
 

@@ -66,6 +66,12 @@
 /* states in quarantine that are tried again in one round */
 #define RETRY_STATES 100
 
+/*
+ * A node that writes nothing takes a stamp now and then all the same, and tells: what
+ * others hold of it shows then how old a backup of theirs is (succession.sql).
+ */
+#define TICK_EVERY_MS (60 * 60 * 1000)
+
 /* --- what we promise --- */
 
 static void
@@ -98,6 +104,15 @@ rewrite_other_rows(void)
 	local_work_end(TopMemoryContext);
 }
 
+/* a stamp that stands for no row */
+static void
+tick(void)
+{
+	local_work_begin();
+	(void) node_stamp();
+	local_work_end(TopMemoryContext);
+}
+
 static long
 tell(TimestampTz now)
 {
@@ -112,7 +127,11 @@ tell(TimestampTz now)
 
 	if (told_at != 0 && generation == told_generation &&
 		(pg_atomic_read_u64(&node->last_stamp) <= told_own || watermark_visible(node) <= told_own))
+	{
+		if (TimestampDifferenceExceeds(told_at, now, TICK_EVERY_MS) && pg_atomic_read_u32(&node->doubt) == NODE_IS_SURE)
+			tick();
 		return LOOK_EVERY_MS;
+	}
 	if (now < due)
 		return Max(TimestampDifferenceMilliseconds(now, due), 1);
 	holding_promised(&v);
@@ -337,13 +356,13 @@ do_round(void)
 	promise_formers();
 	SPI_execute("SELECT ferry._limit_slots()", false, 0);
 	more = conflict_trim() || waiting;
-	if (ferry_prune)
+	if (ferry_prune_after_s >= 0)
 	{
 		compute_horizon(&h);
 		list_sweeps();
 	}
 	local_work_end(TopMemoryContext);
-	if (!ferry_prune)
+	if (ferry_prune_after_s < 0)
 		return more;
 	stable_raise(&h);
 	local_work_begin();
@@ -381,6 +400,9 @@ housekeeping(void)
 	long		wait_ms;
 
 	wait_ms = Min(tell(now), judge(now));
+
+	/* the setting may have been lowered since */
+	round_due = Min(round_due, TimestampTzPlusMilliseconds(now, ferry_housekeeping_ms));
 	if (now >= round_due)
 	{
 		bool		more = do_round();

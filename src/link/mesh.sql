@@ -207,6 +207,7 @@ BEGIN
 		RAISE EXCEPTION 'node "%" went back in time and is about to take a new incarnation', (SELECT n.name FROM ferry.local_node n)
 			USING ERRCODE = 'connection_exception';
 	END IF;
+	PERFORM ferry._require_recent(sight ->> 'horizon');
 	PERFORM ferry._merge_members(members);
 	RETURN jsonb_build_object('members', ferry._members(), 'sight', ferry._sight_of(caller));
 END $$;
@@ -252,6 +253,7 @@ BEGIN
 	   AND NOT ferry._check_sight((answer -> 'sight' ->> 'lsn')::pg_lsn, (answer -> 'sight' ->> 'hlc')::bigint) THEN
 		RETURN false;
 	END IF;
+	PERFORM ferry._require_recent(answer -> 'sight' ->> 'horizon');
 	PERFORM ferry._merge_members(answer -> 'members');
 	RETURN true;
 END $$;

@@ -27,11 +27,40 @@ CREATE FUNCTION ferry._sight_of(node_id bigint) RETURNS jsonb
 		'lsn', (SELECT pg_replication_origin_progress(o.roname, false) FROM pg_replication_origin o
 				WHERE o.roname = format('ferry_%s_%s', lpad(to_hex(n.node_id), 8, '0'), lpad(to_hex(_sight_of.node_id), 8, '0'))),
 		'hlc', (SELECT (regexp_match(h.vector, format('(?:^|,)%s:([0-9]+)', _sight_of.node_id)))[1]
-				FROM ferry.holding h WHERE h.node_id = n.node_id))
+				FROM ferry.holding h WHERE h.node_id = n.node_id),
+		'horizon', (SELECT h.vector FROM ferry.horizon h))
 	FROM ferry.local_node n;
 	END;
 COMMENT ON FUNCTION ferry._sight_of(bigint) IS 'internal: what we have seen of another node';
 REVOKE ALL ON FUNCTION ferry._sight_of(bigint) FROM PUBLIC;
+
+/*
+ * A database that went back in time may hold rows whose deletions every member had
+ * and has cleared away since: nobody could tell it that they are dead.  That is so if
+ * a peer's horizon is beyond what this database held at the time to which it went
+ * back.  Our own former writes are left out where that is not known.
+ */
+CREATE FUNCTION ferry._require_recent(horizon text) RETURNS void
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	me	ferry.local_node;
+BEGIN
+	SELECT * INTO me FROM ferry.local_node;
+	IF me.incarnation > 1 AND EXISTS (
+		SELECT FROM ferry._vector_entries(_require_recent.horizon) e
+		LEFT JOIN (ferry.holding h CROSS JOIN LATERAL ferry._vector_entries(h.vector) o) ON h.node_id = me.node_id AND o.origin = e.origin
+		WHERE e.hlc > coalesce(o.hlc, 0)
+			AND NOT (o.hlc IS NULL AND EXISTS (SELECT FROM ferry.member m WHERE m.node_id = e.origin AND m.went_back))) THEN
+		RAISE EXCEPTION 'node "%" was restored from a backup that is older than what its peers have cleared away', me.name
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				DETAIL = 'It may hold rows that were deleted so long ago that nobody knows of it any more.',
+				HINT = 'Call ferry.drop_node on a peer, and ferry.join on an empty database. Backups are good for as long as ferry.prune_after.';
+	END IF;
+END $$;
+COMMENT ON FUNCTION ferry._require_recent(text) IS 'internal: an error if this database went back beyond what is known of deletions';
+REVOKE ALL ON FUNCTION ferry._require_recent(text) FROM PUBLIC;
 
 /*
  * The identity changes, what is held does not: what we hold of the old id is what

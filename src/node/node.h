@@ -52,7 +52,7 @@ extern int	ferry_retry_max_ms;
 extern int	ferry_batch_ms;
 extern int	ferry_copy_workers;
 extern int	ferry_housekeeping_ms;
-extern bool ferry_prune;
+extern int	ferry_prune_after_s;
 extern int	ferry_compression;	/* Compression */
 
 /* how peers send us their streams */

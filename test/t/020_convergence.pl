@@ -21,7 +21,7 @@
 # in any order, anywhere.
 #
 # SEED, NODES, OPS, CRASHES, KEYS, SHAPE (mesh, chain, ring, star), SKEW (0, 1), PRUNE
-# (on, off) and ORPHANS (revive_parent, remove_child) come from the environment; what is
+# (0, 7d: ferry.prune_after) and ORPHANS (revive_parent, remove_child) come from the environment; what is
 # not given follows from the seed.
 use strict;
 use warnings;
@@ -45,7 +45,7 @@ my $n_keys = $ENV{KEYS} // 16;
 my @shapes = $n_nodes >= 3 ? qw(mesh chain ring star) : ('mesh');
 my $shape = $ENV{SHAPE} // $shapes[ $seed % @shapes ];
 my $skewed = $ENV{SKEW} // (int($seed / 4) % 2);
-my $prune = $ENV{PRUNE} // 'off';
+my $prune = $ENV{PRUNE} // ($seed % 2 ? '0' : '7d');
 my $orphans = $ENV{ORPHANS} // (qw(revive_parent remove_child))[ int($seed / 8) % 2 ];
 srand($seed);
 my $setup = "SEED=$seed NODES=$n_nodes OPS=$n_ops CRASHES=$n_crashes KEYS=$n_keys SHAPE=$shape SKEW=$skewed PRUNE=$prune ORPHANS=$orphans";
@@ -109,7 +109,7 @@ sub table_sql
 for my $i (0 .. $n_nodes - 1)
 {
 	push @node, with_clock($i, sub {
-		ferry_cluster("n$i", "autovacuum_naptime = 1\nferry.housekeeping_ms = 200\nferry.prune = $prune\n"
+		ferry_cluster("n$i", "autovacuum_naptime = 1\nferry.housekeeping_ms = 200\nferry.prune_after = $prune\n"
 			  . ($skewed ? "ferry.max_clock_skew = '2h'\n" : '')) });
 	ferry_node($node[$i], "n$i");
 	$node[$i]->safe_psql('postgres', "CREATE FUNCTION bor(int, int) RETURNS int LANGUAGE sql IMMUTABLE STRICT AS 'SELECT \$1 | \$2';
@@ -288,7 +288,7 @@ sub write_stock
 	my (@cols, %wanted, $changed);
 	if (!$before || !$before->{alive})
 	{
-		$reborn{$key} = 1 if !$before && $history{stock}{$key} && $prune eq 'on';
+		$reborn{$key} = 1 if !$before && $history{stock}{$key} && $prune eq '0';
 		@cols = @all;
 		$wanted{$_} = model_random_value($_, $old) for @cols;
 		$changed = $d->do('INSERT INTO stock (id, ' . join(', ', @all) . ') VALUES (?' . ', ?' x @all . ')', undef, $key, @wanted{@all});
@@ -723,13 +723,13 @@ sub content
 		my %keys = map { $_ => 1 } keys %{ $history{$t} }, split /\n/, $node[$i]->safe_psql('postgres', "SELECT id FROM $t");
 		my $list = join(',', sort { $a <=> $b } keys %keys);
 		for my $line (split /\n/, $node[$i]->safe_psql('postgres', qq{
-			SELECT id || '=' || (s - 'vv' - 'horizon') FROM unnest('{$list}'::int[]) id,
+			SELECT id || '=' || (s - 'vv' - 'horizon' - 'pruned') FROM unnest('{$list}'::int[]) id,
 				LATERAL ferry.state('$t', jsonb_build_object('id', id)) s ORDER BY id}))
 		{
 			my ($id, $state) = split /=/, $line, 2;
 			# a tombstone goes sooner here and later there, or was left by a TRUNCATE
 			my $dead = $state =~ /"alive": false/;
-			next if $dead && ($prune eq 'on' || $t eq 'cut');
+			next if $dead && ($prune eq '0' || $t eq 'cut');
 			$held{"$t $id"} = $state;
 		}
 		$held{"$t rows"} = $node[$i]->safe_psql('postgres', "SELECT string_agg(id::text, ' ' ORDER BY id) FROM $t");
@@ -769,7 +769,7 @@ sub same_everywhere
 same_everywhere('settled');
 
 # when all is known everywhere, no tombstone is left but those of counters; and what was kept is old news
-if ($prune eq 'on' && $n_nodes > 1)
+if ($prune eq '0' && $n_nodes > 1)
 {
 	my $swept = 1;
 	for my $n (@node)
@@ -779,7 +779,10 @@ if ($prune eq 'on' && $n_nodes > 1)
 		$swept &&= $n->poll_query_until('postgres',
 			'SELECT NOT EXISTS (SELECT FROM ' . join(' UNION ALL SELECT FROM ', @tombs, 'ferry.range_tombstone') . ')');
 	}
-	ok($swept, 'once every node has them, no tombstone is left');
+	ok($swept, 'once every node has them, no tombstone is left') or diag map {
+		join("\n", $_->name, $_->safe_psql('postgres', 'SELECT node_id, name, is_dropped, holds_back_horizon, lacks_writes_of FROM ferry.nodes;
+			SELECT * FROM ferry.horizon; SELECT * FROM ferry.holding; SELECT count(*) FROM ferry.quarantined; SELECT count(*) FROM ferry.own_write;
+			SELECT * FROM ferry.range_tombstone; SELECT peer, state, last_error FROM ferry.lag; SELECT clock_timestamp()'), '') } @node;
 }
 merge_kept(100) for 1 .. 3;
 cmp_ok($kept_merged, '>', $n_ops / 200, 'states that were kept were merged again');
@@ -828,8 +831,8 @@ for my $key (1 .. 6)
 	my $allowed = model_possible(\&model_strategies, @{ $history{stock}{$key} // [] });
 	my $holds = model_held(state_of(connect_to(0), 'stock', $key));
 	# a tombstone that is gone says no more than that
-	$allowed = { map { (/^dead/ ? '' : $_) => 1 } keys %$allowed } if $prune eq 'on';
-	judge('stock', $key, $prune eq 'on' && $holds =~ /^dead/ ? '' : $holds, $allowed);
+	$allowed = { map { (/^dead/ ? '' : $_) => 1 } keys %$allowed } if $prune eq '0';
+	judge('stock', $key, $prune eq '0' && $holds =~ /^dead/ ? '' : $holds, $allowed);
 	$judged++;
 }
 is($wrong{stock} // 0, 0, "stock: each of $judged rows is what the model says");

@@ -13,7 +13,7 @@ my @name = qw(a b c);
 my %n;
 for my $name (@name)
 {
-	$n{$name} = ferry_cluster($name, "ferry.housekeeping_ms = 100\nferry.prune = on\n");
+	$n{$name} = ferry_cluster($name, "ferry.housekeeping_ms = 100\nferry.prune_after = 0\n");
 	ferry_node($n{$name}, $name);
 	$n{$name}->safe_psql('postgres', q{CREATE TABLE t (id int PRIMARY KEY, v int, w int);
 		SELECT ferry.add_table('t', on_delete => 'update_wins')});
@@ -35,6 +35,7 @@ sub all_gone
 	return $ok;
 }
 sub everywhere { my ($token) = @_; return join ',', map { waits($n{$_}, $token) } @name; }
+sub everywhere_but_c { my ($token) = @_; return join ',', map { waits($n{$_}, $token) } qw(a b); }
 my %id = map { $_ => sql($n{$_}, 'SELECT node_id FROM ferry.local_node') } @name;
 
 my $token = sql($a, 'INSERT INTO t SELECT i, i, i FROM generate_series(1, 100) i; SELECT ferry.token()');
@@ -111,7 +112,39 @@ waits($a, sql($b, 'SELECT ferry.token()')); waits($c, sql($b, 'SELECT ferry.toke
 is(join(' ', map { sql($n{$_}, 'SELECT v, w FROM t WHERE id = 90') } @name), '4|3 4|3 4|3', 'all agree');
 cmp_ok(sql($a, 'SELECT pg_column_size(_ferry) FROM t WHERE id = 90'), '<', 60, 'and the metadata is small');
 
+# a backup is good for as long as nothing that came after it is forgotten
+my $image = $c->basedir . '/image.tar';
+$c->stop;
+system_or_bail('tar', '-C', $c->data_dir, '-cf', $image, '.');
+$c->start;
+is(everywhere(sql($a, 'DELETE FROM t WHERE id BETWEEN 81 AND 85; SELECT ferry.token()')), 't,t,t', 'deletions after a backup');
+ok(all_gone(), 'are forgotten');
+sub set_back
+{
+	$c->stop('immediate');
+	system_or_bail('find', $c->data_dir, '-mindepth', '1', '-not', '-path', $c->data_dir . '/pg_ferry', '-delete');
+	system_or_bail('tar', '-C', $c->data_dir, '-xf', $image);
+	$c->start;
+}
+set_back();
+ok($c->poll_query_until('postgres', "SELECT state = 'held' AND last_error LIKE '%is older than what its peers have cleared away%' FROM ferry.lag"), 'a node that is restored to before that is refused');
+sql($c, 'UPDATE t SET v = -1 WHERE id = 81');
+ok($b->poll_query_until('postgres', "SELECT last_error LIKE '%is older than what its peers have cleared away%' FROM ferry.lag WHERE peer = 'c'"), 'nor does anybody fetch from it');
+is(sql($b, 'SELECT count(*) FROM t WHERE id = 81'), '0', 'what it takes for alive stays dead');
+is(sql($b, "SELECT ferry.drop_node('c')"), '', 'it is dropped');
+is(everywhere_but_c(sql($a, 'DELETE FROM t WHERE id = 86; SELECT ferry.token()')), 't,t', 'the others go on');
+@name = qw(a b);
+ok(all_gone(), 'and forget');
+$c->stop;
+
+# for a time everything is kept, whoever has it
+sql($_, "ALTER SYSTEM SET ferry.prune_after = '1h'") for $a, $b;
+sql($_, 'SELECT pg_reload_conf()') for $a, $b;
+is(everywhere_but_c(sql($a, 'DELETE FROM t WHERE id = 87; SELECT ferry.token()')), 't,t', 'one more');
+is(everywhere_but_c(sql($b, 'UPDATE t SET v = 5 WHERE id = 88; SELECT ferry.token()')), 't,t', 'and a while later');
+is(tombstones('a') + tombstones('b'), 2, 'what is young is kept');
+
 my @all = map { sql($n{$_}, 'SELECT id, v, w, ferry.version_dot(_ferry) FROM t ORDER BY id') } @name;
-is($all[$_], $all[0], "$name[$_] equals a") for 1, 2;
-$_->stop for values %n;
+is($all[1], $all[0], 'b equals a');
+$_->stop for $a, $b;
 done_testing();

@@ -10,7 +10,7 @@ use Test::More;
 use FerryNodes;
 
 # range tombstones are counted here: they are to stay
-my @node = map { ferry_cluster("n$_", "ferry.prune = off\n") } 0 .. 2;
+my @node = map { ferry_cluster("n$_", "ferry.prune_after = -1\n") } 0 .. 2;
 my $tables = q{
 	CREATE TABLE t (id int PRIMARY KEY, a int, b int);
 	CREATE TABLE r (id int PRIMARY KEY, a int, b int);

@@ -10,7 +10,7 @@ use Test::More;
 use FerryNodes;
 
 # tombstones stay: 082 is about those that go
-my @node = map { ferry_cluster($_, "ferry.verify_interval = 0\nferry.verify_deep_interval = 0\nferry.housekeeping_ms = 200\nferry.prune = off\n") } qw(a b c);
+my @node = map { ferry_cluster($_, "ferry.verify_interval = 0\nferry.verify_deep_interval = 0\nferry.housekeeping_ms = 200\nferry.prune_after = -1\n") } qw(a b c);
 my ($a, $b, $c) = @node;
 my @name = qw(a b c);
 my $tables = q{

@@ -20,7 +20,7 @@ srand($seed);
 note "SEED=$seed";
 my @name = qw(a b);
 # tombstones stay: what is planted may ask for them
-my @node = map { ferry_cluster($_, "ferry.verify_interval = 0\nferry.verify_deep_interval = 0\nferry.retry_initial_ms = 50\nferry.housekeeping_ms = 200\nferry.prune = off\nwal_receiver_timeout = 10s\n") } @name;
+my @node = map { ferry_cluster($_, "ferry.verify_interval = 0\nferry.verify_deep_interval = 0\nferry.retry_initial_ms = 50\nferry.housekeeping_ms = 200\nferry.prune_after = -1\nwal_receiver_timeout = 10s\n") } @name;
 my ($a, $b) = @node;
 for my $i (0, 1)
 {
