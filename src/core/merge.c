@@ -18,6 +18,11 @@
  *				the side that lacks it has not seen it.
  *	vector		entry by entry, the maximum.
  *
+ * Of two states with one last write, the one that was pruned under the later horizon
+ * includes the other.  It says nothing new for that, and where it holds another
+ * value under the same dot, that was changed behind our back: it is merged, by which
+ * each register stays as it is here, and not taken, which would spread it.
+ *
  * The dots are totally ordered and the order extends causality (a write's dot is
  * later than all that it has seen), so that the latest register is never one
  * that the other side has knowingly overwritten.
@@ -192,6 +197,7 @@ merge_plan(const MergeRules *rules, const MergeSide *local, const MergeSide *rem
 	const Version *r = remote->version;
 	VersionOrder order = version_compare(r, l);
 	bool		remote_later = dot_compare(r->last, l->last) > 0;
+	bool		same_last = dot_equal(r->last, l->last);
 	bool		contested;
 
 	memset(plan, 0, sizeof(*plan));
@@ -200,7 +206,7 @@ merge_plan(const MergeRules *rules, const MergeSide *local, const MergeSide *rem
 		plan_dominated(local, MERGE_IGNORED, plan);
 		return;
 	}
-	if (order == VERSION_AFTER)
+	if (order == VERSION_AFTER && !(same_last && (l->pruned || r->pruned)))
 	{
 		plan_dominated(remote, MERGE_TAKEN, plan);
 		settle_version(rules, local, remote, plan);

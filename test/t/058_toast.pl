@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use FerryNodes;
 
-my @node = map { ferry_cluster("n$_", "ferry.compression = zstd\n") } 0 .. 2;
+my @node = map { ferry_cluster("n$_", "ferry.verify_interval = 0\nferry.compression = zstd\n") } 0 .. 2;
 sub q1 { my ($i, $sql) = @_; return $node[$i]->safe_psql('postgres', $sql); }
 my @names = qw(by_column by_row kept strat);
 for my $i (0 .. 2)

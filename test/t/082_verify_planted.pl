@@ -69,14 +69,15 @@ sub same
 	is($content[$_], $content[0], "$what: $name[$_] is as a") for 1, 2;
 	return;
 }
-# all that is written now lies under every node's horizon soon
+# all that is written now lies soon under the horizons of all, or of some nodes
 sub pruned
 {
+	my @who = @_ ? @_ : @node;
 	settle_all();
 	for my $n (@node)
 	{
 		my ($id, $stamp) = split /\|/, $n->safe_psql('postgres', "SELECT e.origin, e.hlc FROM ferry.nodes l, ferry._vector_entries(split_part(ferry.token(), '+', 1)) e WHERE l.is_local AND e.origin = l.node_id");
-		for my $m (@node)
+		for my $m (@who)
 		{
 			ok($m->poll_query_until('postgres', "SELECT count(*) = 1 FROM ferry.horizon h, ferry._vector_entries(h.vector) e WHERE e.origin = $id AND e.hlc >= $stamp"), 'the horizon rises');
 		}
@@ -114,7 +115,6 @@ isnt($c->safe_psql('postgres', 'SELECT count(*) FROM ' . tombstones($c, 't')), '
 is(verify($a, ''), '', 'which is no difference');
 is(verify($c, ''), '', 'seen from there either');
 is($c->safe_psql('postgres', "SELECT max(ranges) FROM ferry.verification WHERE relation IN ('t'::regclass, 'r'::regclass, 'u'::regclass)"), '1', 'nor does it make work');
-$c->safe_psql('postgres', 'ALTER SYSTEM RESET ferry.housekeeping_ms; SELECT pg_reload_conf()');
 same('pruned');
 
 # --- what is lost below the horizon ---
@@ -126,6 +126,39 @@ is(verify($a, "peer => 'c'"), 'c|t|4|4|0|0|', 'on the side of the peer too');
 plant($b, "UPDATE t SET b = 'rotten' WHERE id = 401; UPDATE s SET n = 99 WHERE id = 53");
 is(verify($a, "peer => 'b', deep => true"), "b|s|1|1|1|0|\nb|t|1|1|1|0|", 'values changed under a pruned version are found');
 same('lost below the horizon');
+
+# --- one version in two lengths, and three opinions ---
+
+# written under a later horizon than c's, which writes out what the others leave unsaid
+my ($long, $split) = (431, 433);
+$b->safe_psql('postgres', "UPDATE t SET b = 'first' WHERE id IN ($long, $split)");
+pruned($a, $b);
+$a->safe_psql('postgres', "UPDATE t SET a = 0 WHERE id IN ($long, $split)");
+settle_all();
+my @length = map { $_->safe_psql('postgres', "SELECT sum(pg_column_size(_ferry)) FROM t WHERE id IN ($long, $split)") } $b, $c;
+cmp_ok($length[1], '>', $length[0], 'there are versions that two nodes hold in different lengths');
+my $right = $c->safe_psql('postgres', "SELECT b FROM t WHERE id = $long");
+plant($b, "UPDATE t SET b = 'rotten' WHERE id = $long");
+# what the stream brings of it
+$b->safe_psql('postgres', "UPDATE t SET b = 'last' WHERE id = 434");
+settle_all();
+is($_->safe_psql('postgres', "SELECT b FROM t WHERE id = $long"), $right, 'a value changed behind our back does not spread, whatever was pruned') for $a, $c;
+is(verify($c, "'t', 'b'"), '', 'it is one version: only values tell');
+is(verify($c, "'t', 'b', deep => true, repair => false"), 'b|t|1|0|1|0|', 'the values differ, which is no matter of merging');
+is(verify($c, "'t', 'b', deep => true"), 'b|t|1|1|1|0|', 'the majority, one version all three, settles it');
+is($c->safe_psql('postgres', "SELECT key, winner, rule, columns, local_row->>'b', remote_row->>'b' FROM ferry.conflicts ORDER BY id DESC LIMIT 1"), qq({"id": $long}|local|majority|{b}|$right|rotten), 'on record');
+same('one version in two lengths');
+is($b->safe_psql('postgres', "SELECT b FROM t WHERE id = $long"), $right, 'by what most nodes hold');
+
+plant($b, "UPDATE t SET b = 'of b' WHERE id = $split");
+plant($c, "UPDATE t SET b = 'of c' WHERE id = $split");
+is(verify($_->[0], "'t', '$_->[1]', deep => true"), "$_->[1]|t|1|0|1|0|", "three opinions: $_->[1] is not outvoted") for [ $a, 'b' ], [ $c, 'b' ], [ $b, 'c' ];
+is($a->safe_psql('postgres', "SELECT winner, rule FROM ferry.conflicts ORDER BY id DESC LIMIT 1"), 'none|same_version', 'nobody decides');
+$b->safe_psql('postgres', qq(SELECT ferry.heal('t', '{"id": $split}', 'remote', 'c')));
+same('three opinions');
+is($a->safe_psql('postgres', "SELECT b FROM t WHERE id = $split"), 'of c', 'the choice of one is everybody\'s');
+
+$c->safe_psql('postgres', $_) for 'ALTER SYSTEM RESET ferry.housekeeping_ms', 'SELECT pg_reload_conf()';
 
 # --- a row that died since it was read, and was forgotten ---
 
