@@ -10,6 +10,8 @@
  *	  and is merged when that is gone;
  *	- a write of our own waits to be made once more for all peers (own_write.c):
  *	  what we said to have written they do not have yet;
+ *	- the death of a parent waits to be judged (apply/orphan.c): its tombstone is what
+ *	  the parent lives again from;
  *	- a TRUNCATE is not on every member: see state/range_tombstone.c;
  *	- it is young: nobody shall find something cleared away that is in a backup from
  *	  within ferry.prune_after, or not known yet to another copy of that age.  A node
@@ -48,7 +50,8 @@ may_rise(const NodeVector *h)
 	SPI_connect();
 	SPI_execute_with_args("SELECT FROM ferry.member m, ferry.local_node n WHERE m.node_id <> n.node_id AND NOT m.is_dropped "
 						  "AND ($1 = 0 OR n.created_at <= pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $1)) "
-						  "AND NOT EXISTS (SELECT FROM ferry.quarantined) AND NOT EXISTS (SELECT FROM ferry.own_write)",
+						  "AND NOT EXISTS (SELECT FROM ferry.quarantined) AND NOT EXISTS (SELECT FROM ferry.own_write) "
+						  "AND NOT EXISTS (SELECT FROM ferry.orphan_note)",
 						  1, types, args, NULL, true, 1);
 	may = SPI_processed > 0;
 	SPI_finish();

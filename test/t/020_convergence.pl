@@ -577,6 +577,7 @@ my $crashed_in_batch = 0;
 
 sub crash_in_batch
 {
+	my $killed = 0;
 	my $i = int(rand(@node));
 	my @p = peers_of($i);
 	my $j = $p[ int(rand(@p)) ];
@@ -594,10 +595,12 @@ sub crash_in_batch
 		next if !$pid;
 		note "kill -9 of the worker of n$i in mid-batch";
 		kill 'KILL', $pid;
+		$killed = $pid;
 		$crashed_in_batch++;
 		last;
 	}
-	comes_back($i, 'SELECT true');
+	# the postmaster may not have noticed yet
+	comes_back($i, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $killed)");
 	return;
 }
 
