@@ -260,6 +260,36 @@ value_decoder_init_own(ValueDecoder *d, Oid typid, int32 typmod, MemoryContext c
 	init_decoder(d, typid, typid, typmod, cxt);
 }
 
+/* is every value of the integer type a one of b? */
+static bool
+is_wider(Oid a, Oid b)
+{
+	switch (b)
+	{
+		case INT4OID:
+			return a == INT2OID;
+		case INT8OID:
+			return a == INT2OID || a == INT4OID;
+		case NUMERICOID:
+			return a == INT2OID || a == INT4OID || a == INT8OID;
+	}
+	return false;
+}
+
+bool
+value_decoder_init_former(ValueDecoder *d, Oid former_typid, Oid typid, int32 typmod, MemoryContext cxt)
+{
+	if (former_typid != typid)
+	{
+		if (!SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(former_typid)))
+			return false;
+		if (typmod >= 0 || (!is_wider(former_typid, typid) && typid != TEXTOID))
+			return false;
+	}
+	init_decoder(d, former_typid, typid, typmod, cxt);
+	return true;
+}
+
 static Datum
 get_raw(const ValueDecoder *d, const WireValue *v)
 {

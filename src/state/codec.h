@@ -63,6 +63,13 @@ extern void value_decoder_init(ValueDecoder *d, const WireColumn *col,
 extern void value_decoder_init_own(ValueDecoder *d, Oid typid, int32 typmod, MemoryContext cxt);
 
 /*
+ * The same for values that were written when the column had perhaps another type.
+ * False, and d is not set, if that type is gone or not every value of it has its place
+ * in the present one.
+ */
+extern bool value_decoder_init_former(ValueDecoder *d, Oid former_typid, Oid typid, int32 typmod, MemoryContext cxt);
+
+/*
  * Decode a RAW, BINARY or TEXT value into our column's type (domains are
  * checked, typmod applied); allocates in the current context; raises what the
  * type's functions raise, ERRCODE_PROTOCOL_VIOLATION for impossible lengths.

@@ -197,22 +197,37 @@ typedef struct ImageReader
 {
 	WireReader	r;
 	uint64		id;				/* of value; 0: none was read yet */
+	uint64		typid;			/* of the column when it was written */
 	WireValue	value;
 } ImageReader;
 
-/* the image's value of a column id, or absent; ids ascend from call to call */
+/* the image's value of the wire's column c, or absent; their ids ascend from call to call */
 static void
-put_from_image(WireWriter *w, ImageReader *image, uint16 id)
+put_from_image(WireWriter *w, RelationEncoder *e, int c, ImageReader *image)
 {
+	uint16		id = e->wire.cols[c].id;
+	bool		has_value;
+	ValueDecoder d;
+
 	while (image->id < id && !wire_at_end(&image->r))
 	{
 		image->id = wire_get_varint(&image->r);
+		image->typid = wire_get_varint(&image->r);
 		wire_get_value(&image->r, &image->value);
 	}
-	if (image->id == id && image->r.error == NULL)
-		wire_put_value(w, image->value.kind, image->value.data, image->value.len);
-	else
+	has_value = image->value.kind != WIRE_NULL && image->value.kind != WIRE_UNCHANGED && image->value.kind != WIRE_ABSENT;
+	if (image->id != id || image->r.error != NULL)
 		wire_put_value(w, WIRE_ABSENT, NULL, 0);
+	else if (has_value && (Oid) image->typid != e->values[c].typid)
+	{
+		/* the column has another type since */
+		if (value_decoder_init_former(&d, (Oid) image->typid, e->values[c].typid, -1, CurrentMemoryContext))
+			value_encode(w, &e->values[c], value_decode(&d, &image->value), false);
+		else
+			wire_put_value(w, WIRE_ABSENT, NULL, 0);
+	}
+	else
+		wire_put_value(w, image->value.kind, image->value.data, image->value.len);
 }
 
 void
@@ -229,7 +244,7 @@ relation_encode_dead(WireWriter *w, RelationEncoder *e, Datum *values, bool *nul
 	if (image)
 		wire_reader_init(&reader.r, VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image));
 	for (int c = nkeys; c < e->wire.ncols; c++)
-		put_from_image(w, &reader, e->wire.cols[c].id);
+		put_from_image(w, e, c, &reader);
 }
 
 void

@@ -51,6 +51,7 @@ struct Tombstones
 	TupleTableSlot *slot;		/* what is to be written */
 	KeyLookup	lookup;
 	ValueEncoder *encoders;		/* [c] as table->plain_attnos */
+	Oid		   *types;			/* likewise, of the columns */
 	TombBatch  *batch;			/* what waits to be written; NULL: nothing did yet */
 };
 
@@ -157,10 +158,12 @@ make_encoders(Tombstones *ts)
 	Relation	rel = table_open(table->relid, NoLock);
 
 	ts->encoders = MemoryContextAlloc(ts->estate->es_query_cxt, sizeof(ValueEncoder) * Max(table->nplain, 1));
+	ts->types = MemoryContextAlloc(ts->estate->es_query_cxt, sizeof(Oid) * Max(table->nplain, 1));
 	for (int c = 0; c < table->nplain; c++)
-		value_encoder_init(&ts->encoders[c],
-						   TupleDescAttr(RelationGetDescr(rel), table->plain_attnos[c] - 1)->atttypid,
-						   ts->estate->es_query_cxt);
+	{
+		ts->types[c] = TupleDescAttr(RelationGetDescr(rel), table->plain_attnos[c] - 1)->atttypid;
+		value_encoder_init(&ts->encoders[c], ts->types[c], ts->estate->es_query_cxt);
+	}
 	table_close(rel, NoLock);
 }
 
@@ -181,6 +184,7 @@ make_image(Tombstones *ts, const RowState *dead)
 		if (dead->kinds[i] == VALUE_ABSENT)
 			continue;
 		wire_put_varint(&w, table->plain_ids[c]);
+		wire_put_varint(&w, ts->types[c]);
 		if (dead->kinds[i] == VALUE_UNCHANGED)
 		{
 			wire_put_value(&w, WIRE_UNCHANGED, NULL, 0);
@@ -205,6 +209,7 @@ read_image(const FerryTable *table, RowState *state, Datum datum)
 	while (!wire_at_end(&r))
 	{
 		uint64		id = wire_get_varint(&r);
+		uint64		typid = wire_get_varint(&r);
 		WireValue	v;
 		AttrNumber	attno;
 		Form_pg_attribute attr;
@@ -226,7 +231,11 @@ read_image(const FerryTable *table, RowState *state, Datum datum)
 		state->nulls[attno - 1] = (v.kind == WIRE_NULL);
 		if (v.kind == WIRE_NULL)
 			continue;
-		value_decoder_init_own(&d, attr->atttypid, attr->atttypmod, CurrentMemoryContext);
+		if (!value_decoder_init_former(&d, (Oid) typid, attr->atttypid, attr->atttypmod, CurrentMemoryContext))
+		{
+			state->kinds[attno - 1] = VALUE_ABSENT;
+			continue;
+		}
 		state->values[attno - 1] = value_decode(&d, &v);
 	}
 	table_close(rel, NoLock);

@@ -6,7 +6,10 @@
  *					same operator classes as the primary key
  *		_ferry		ferry.version not null
  *		image		bytea: the last values; NULL in row mode under last_wins.
- *					{varint column id, value as wire_put_value()}*
+ *					{varint column id, varint OID of the column's type then,
+ *					value as wire_put_value()}*.  A value of a type that the
+ *					column has no more, and that cannot be taken over, counts as
+ *					absent.
  *
  * A key has a row or a tombstone, not both, but for races between a local
  * insert and a merged delete; whoever finds both merges them.
