@@ -267,14 +267,14 @@ settle(int64 id, int attempts, const ErrorData *error)
 }
 
 /*
- * Try the first state that a query gives (id, peer, frame, attempts), by SPI.
- * Returns its id, 0 if there is none.
+ * Try the first state that a query gives (id, peer, frame, attempts), of those with
+ * an id greater than after, by SPI.  Returns its id, 0 if there is none.
  */
 static int64
-retry_next(const char *query, int64 arg, bool patient, MemoryContext cxt, bool *merged)
+retry_next(const char *query, int64 after, bool patient, MemoryContext cxt, bool *merged)
 {
 	Oid			types[1] = {INT8OID};
-	Datum		args[1] = {Int64GetDatum(arg)};
+	Datum		args[1] = {Int64GetDatum(after)};
 	bool		isnull;
 	MemoryContext oldcontext;
 	HeapTuple	tuple;
@@ -316,7 +316,7 @@ quarantine_retry_due(void)
 	(void) set_config_option("session_replication_role", "replica", PGC_SUSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	id = retry_next("SELECT id, peer, frame, attempts FROM ferry.quarantined "
-					"WHERE retry_at <= pg_catalog.clock_timestamp() AND $1 = 0 "
+					"WHERE id > $1 AND retry_at <= pg_catalog.clock_timestamp() "
 					"ORDER BY retry_at LIMIT 1 FOR UPDATE SKIP LOCKED", 0, true, cxt, &merged);
 	AtEOXact_GUC(true, nest_level);
 	MemoryContextDelete(cxt);

@@ -51,7 +51,6 @@ struct Tombstones
 	TupleTableSlot *slot;		/* what is to be written */
 	KeyLookup	lookup;
 	ValueEncoder *encoders;		/* [c] as table->plain_attnos */
-	Oid		   *types;			/* likewise, of the columns */
 	TombBatch  *batch;			/* what waits to be written; NULL: nothing did yet */
 };
 
@@ -158,12 +157,10 @@ make_encoders(Tombstones *ts)
 	Relation	rel = table_open(table->relid, NoLock);
 
 	ts->encoders = MemoryContextAlloc(ts->estate->es_query_cxt, sizeof(ValueEncoder) * Max(table->nplain, 1));
-	ts->types = MemoryContextAlloc(ts->estate->es_query_cxt, sizeof(Oid) * Max(table->nplain, 1));
 	for (int c = 0; c < table->nplain; c++)
-	{
-		ts->types[c] = TupleDescAttr(RelationGetDescr(rel), table->plain_attnos[c] - 1)->atttypid;
-		value_encoder_init(&ts->encoders[c], ts->types[c], ts->estate->es_query_cxt);
-	}
+		value_encoder_init(&ts->encoders[c],
+						   TupleDescAttr(RelationGetDescr(rel), table->plain_attnos[c] - 1)->atttypid,
+						   ts->estate->es_query_cxt);
 	table_close(rel, NoLock);
 }
 
@@ -184,7 +181,7 @@ make_image(Tombstones *ts, const RowState *dead)
 		if (dead->kinds[i] == VALUE_ABSENT)
 			continue;
 		wire_put_varint(&w, table->plain_ids[c]);
-		wire_put_varint(&w, ts->types[c]);
+		wire_put_varint(&w, ts->encoders[c].typid);
 		if (dead->kinds[i] == VALUE_UNCHANGED)
 		{
 			wire_put_value(&w, WIRE_UNCHANGED, NULL, 0);
