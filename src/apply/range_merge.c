@@ -100,7 +100,6 @@ meet_row(ApplyTarget *t, const RowState *row, const Version *range, const char *
 	const FerryTable *table = target_table(t);
 	const RangeList one = {1, unconstify(Version *, range)};
 	ApplyFound	found;
-	Version		joined;
 	RowState   *next;
 	bool		written;
 
@@ -112,10 +111,9 @@ meet_row(ApplyTarget *t, const RowState *row, const Version *range, const char *
 		written = target_delete(t, &found);
 	else
 	{
-		joined = range_join(&row->version, range->vv, range->nvv);
 		next = state_create(table);
 		*next = *row;
-		version_write(&joined, node_stamp(), NULL, 0, table->plain_ids, table->nplain,
+		range_succeed(&row->version, range, node_stamp(), table->plain_ids, table->nplain,
 					  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, true, &next->version);
 		seen_note(&next->version);
 		record(t, row, range_as_state(table, range, row), WINNER_LOCAL, peer);
@@ -201,9 +199,9 @@ scan_tombstones(ApplyTarget *t, const Version *range)
 			tombstone_remove(table, &slot->tts_tid);
 		else if (range_was_outlived(range, &tomb->version))
 		{
-			Version		joined = range_join(&tomb->version, range->vv, range->nvv);
+			Version		before = tomb->version;
 
-			version_write(&joined, node_stamp(), NULL, 0, table->plain_ids, table->nplain,
+			range_succeed(&before, range, node_stamp(), table->plain_ids, table->nplain,
 						  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, false, &tomb->version);
 			seen_note(&tomb->version);
 			tombstone_put(table, tomb, &slot->tts_tid);
@@ -229,6 +227,10 @@ range_tombstone_merge(ApplyTarget *t, const Version *range, const char *peer)
 
 	dated.version = *range;
 	merge_raise_clock(&dated);
+
+	/* it travels with every description of the table: most have been here */
+	if (ranges_cover(ranges_of(relid), range))
+		return APPLY_IGNORED;
 	LockRelationOid(relid, ExclusiveLock);
 	leaves = find_all_inheritors(relid, ExclusiveLock, NULL);
 

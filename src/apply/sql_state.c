@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
@@ -22,6 +23,7 @@
 #include "apply/merge_row.h"
 #include "apply/range_merge.h"
 #include "node/node.h"
+#include "state/range_tombstone.h"
 
 static const char *const result_names[] = {
 	[APPLY_IGNORED] = "ignored",
@@ -62,6 +64,20 @@ apply_open_registered(Oid relid, AclMode needed, FerryTable **table)
 	return rel;
 }
 
+/* the state with what TRUNCATE left before it was written: others need that first */
+static Datum
+add_ranges(Oid relid, const Version *v, Datum state)
+{
+	const RangeList *list = ranges_of(relid);
+	const Version **included = palloc(sizeof(Version *) * (list->n + 1));
+	int			n = 0;
+
+	for (int i = 0; i < list->n; i++)
+		if (version_covers(v, list->ranges[i].last))
+			included[n++] = &list->ranges[i];
+	return n == 0 ? state : DirectFunctionCall2(jsonb_concat, state, ranges_to_jsonb(included, n));
+}
+
 PG_FUNCTION_INFO_V1(ferry_state);
 
 /*
@@ -83,7 +99,7 @@ ferry_state(PG_FUNCTION_ARGS)
 		row = range_key_state(t, key);
 
 	if (row)
-		result = state_to_jsonb(target_table(t), rel, row);
+		result = add_ranges(RelationGetRelid(rel), &row->version, state_to_jsonb(target_table(t), rel, row));
 	target_close(t);
 	table_close(rel, NoLock);
 	if (row == NULL)
@@ -113,7 +129,14 @@ ferry_merge(PG_FUNCTION_ARGS)
 		result = apply_range(rel, table, &range, NULL);
 	}
 	else
-		result = apply_state(rel, table, state_from_jsonb(table, rel, PG_GETARG_DATUM(1)), NULL);
+	{
+		RowState   *state = state_from_jsonb(table, rel, PG_GETARG_DATUM(1));
+		ListCell   *lc;
+
+		foreach(lc, state_ranges_from_jsonb(PG_GETARG_DATUM(1)))
+			(void) apply_range(rel, table, lfirst(lc), NULL);
+		result = apply_state(rel, table, state, NULL);
+	}
 	table_close(rel, NoLock);
 	PG_RETURN_TEXT_P(cstring_to_text(result_names[result]));
 }

@@ -14,14 +14,24 @@
  *
  * A row that was changed beside the TRUNCATE is written again by who meets it, as a
  * successor of both (apply/range_merge.c).  Its vector includes the range's then, and
- * so writes that it never had: they are dead.
+ * so writes that it never had: they are dead.  It may hold some of them, too, which
+ * live on in it.  Others have dropped those, and say so by their vectors: by the range,
+ * and by any write of theirs on what was left to them.  Where a vector that lacks
+ * something decides that it is gone, the successor therefore holds it as a write of
+ * its own: the elements of a set take its dot; and so does the ground of a column,
+ * which begins a new generation (core/parts.c), if the range covers the write that
+ * laid it.  Registers and the keys of a map keep their dots: of two the later stays,
+ * whoever has seen what.  So do a counter's contributions: of one node's the one
+ * counts that goes with the later entry, or none.
  *
- * A row that is born while its table has ranges includes them: what they killed, and
- * may live where they have not come yet, must not keep it alive (update_wins).  Its
- * columns with parts (core/parts.c) begin a new generation, since the latest range:
- * else they would be joined with those of rows that outlived it, in one way where the
- * killed writes are known of, in another where they are not.  Registers under last_wins
- * need neither.
+ * None of this can be told to a node that has merged the successor, or anything that
+ * was written after the range, before it has the range itself: it may hold what was
+ * killed in a row that the successor includes in part.  So a range travels ahead of
+ * what was written under it, on every way (send/plugin.c, delta/frames.c).
+ *
+ * A row that is born while its table has ranges includes them: what they killed must
+ * not keep it alive (update_wins), nor any element in its sets, where somebody has
+ * carried its state past the range.  Registers under last_wins do not need that.
  */
 #include "core/range.h"
 
@@ -79,19 +89,52 @@ range_join(const Version *a, const Dot *dots, int ndots)
 	return out;
 }
 
+/* what the range covers, but lives on in v, becomes a write at d */
+static void
+take_over(Version *v, const Version *range, Dot d)
+{
+	for (int p = 0; p < v->nparts; p++)
+	{
+		ColumnParts *cp = &v->parts[p];
+		Part	   *parts;
+
+		if (cp->since.hlc != 0 && version_covers(range, (Dot) {cp->since.hlc, cp->since.node}))
+			cp->since = (PartsSince) {d.hlc, d.node};
+		if (cp->kind != KIND_SET)
+			continue;
+		parts = core_alloc(sizeof(Part) * (cp->nparts + 1));
+		for (uint32_t i = 0; i < cp->nparts; i++)
+		{
+			const Part *old = &cp->parts[i];
+
+			parts[i] = *old;
+			parts[i].dots = core_alloc(sizeof(Dot) * (old->ndots + 1));
+			parts[i].ndots = 0;
+			for (uint32_t j = 0; j < old->ndots; j++)
+				if (!version_covers(range, old->dots[j]))
+					parts[i].dots[parts[i].ndots++] = old->dots[j];
+
+			/* d is the latest: they stay sorted */
+			if (parts[i].ndots < old->ndots)
+				parts[i].dots[parts[i].ndots++] = d;
+		}
+		cp->parts = parts;
+	}
+}
+
+void
+range_succeed(const Version *v, const Version *range, Dot d, const uint16_t *ids, int n,
+			  bool track_columns, bool update_wins, bool alive, Version *out)
+{
+	Version		joined = range_join(v, range->vv, range->nvv);
+
+	version_write(&joined, d, NULL, 0, ids, n, track_columns, update_wins, alive, out);
+	take_over(out, range, d);
+}
+
 void
 range_begin(Version *v, const Version *ranges, int n)
 {
-	Dot			latest = {0, 0};
-
-	if (n == 0)
-		return;
 	for (int i = 0; i < n; i++)
-	{
 		*v = range_join(v, ranges[i].vv, ranges[i].nvv);
-		if (dot_compare(ranges[i].last, latest) > 0)
-			latest = ranges[i].last;
-	}
-	for (int p = 0; p < v->nparts; p++)
-		v->parts[p].since = (PartsSince) {latest.hlc, latest.node};
 }

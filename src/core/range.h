@@ -21,9 +21,14 @@ extern bool range_was_outlived(const Version *range, const Version *v);
 extern Version range_join(const Version *a, const Dot *dots, int ndots);
 
 /*
- * v is of a row that is born while these ranges are in force: it includes them, and
- * its columns with parts begin since the latest of them.
+ * The successor of v, which was changed beside the TRUNCATE, and of the range, written
+ * at d: as by version_write, of no column.  Of what the range covers and v holds all
+ * the same it takes over what would else be gone for whoever has the range already.
  */
+extern void range_succeed(const Version *v, const Version *range, Dot d, const uint16_t *ids, int n,
+						  bool track_columns, bool update_wins, bool alive, Version *out);
+
+/* v is of a row that is born while these ranges are in force: it includes them */
 extern void range_begin(Version *v, const Version *ranges, int n);
 
 #endif							/* FERRY_CORE_RANGE_H */

@@ -10,7 +10,10 @@
  * ferry.range_tombstone.  A new row in ferry.registered_table tells the
  * receiver that there is a table to copy, one in ferry.column_merge how a column
  * merges; each description of a relation tells that too, so that nobody merges
- * what came from elsewhere without knowing.
+ * what came from elsewhere without knowing.  Behind it stand the range tombstones in
+ * force: who merged one that came from elsewhere has written on under it since, and
+ * nobody may get that before he has the range (core/range.c).  A new one invalidates
+ * the relation, so that it is described again.
  *
  * One frame per transaction, or per PLUGIN_FRAME_BYTES of it: each frame is a
  * message of the replication protocol, and each of those a system call.
@@ -283,12 +286,45 @@ last_dot(Datum version)
 }
 
 static void
+describe(PluginData *data, SentRelation *r)
+{
+	relation_encode_description(&data->frame, r->encoder);
+	r->described = true;
+}
+
+/* what TRUNCATE left, as far as it is committed at this point of the log */
+static void
+put_ranges_in_force(PluginData *data, Oid rootid)
+{
+	const RangeList *list = ranges_of(rootid);
+	Relation	root;
+	SentRelation *r;
+
+	if (list->n == 0)
+		return;
+	root = RelationIdGetRelation(rootid);
+	if (!RelationIsValid(root))
+		return;
+	r = sent_relation(root);
+	if (r->kind == SENT_ROWS && !r->described)
+		describe(data, r);
+	for (int i = 0; r->kind == SENT_ROWS && i < list->n; i++)
+	{
+		struct varlena *bytes = (struct varlena *) DatumGetPointer(state_version_datum(&list->ranges[i]));
+
+		if (list->ranges[i].last.node != data->receiver)
+			wire_put_range(&data->frame, r->encoder->wire.id, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	}
+	RelationClose(root);
+}
+
+static void
 ensure_described(PluginData *data, SentRelation *r)
 {
 	if (r->described)
 		return;
-	relation_encode_description(&data->frame, r->encoder);
-	r->described = true;
+	describe(data, r);
+	put_ranges_in_force(data, r->rootid);
 }
 
 /* may values be left out of this row?  Not worth a look where it is short. */

@@ -13,6 +13,9 @@
  *
  *		{"truncate": true, "last": ["<hlc>", "<node id>"], "vv": {"<node id>": "<hlc>", ...}}
  *
+ * A state that was written under what a TRUNCATE left has that in "truncates", an
+ * array of such objects, if ferry.state() gave it: it is merged first (core/range.c).
+ *
  * "columns" holds those that an older dot than the last wrote, "live" the dots
  * that keep a row alive where they are not just the last one; both are left out
  * when empty, as is "strategies" (json_strategies.c).  "horizon" is there if entries
@@ -141,6 +144,25 @@ range_to_jsonb(const Version *range)
 	pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
 	push_flag(&ps, "truncate", true);
 	push_writers(&ps, range);
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&ps, WJB_END_OBJECT, NULL)));
+}
+
+Datum
+ranges_to_jsonb(const Version *const *ranges, int n)
+{
+	JsonbParseState *ps = NULL;
+
+	pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
+	json_push_key(&ps, "truncates");
+	pushJsonbValue(&ps, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
+		push_flag(&ps, "truncate", true);
+		push_writers(&ps, ranges[i]);
+		pushJsonbValue(&ps, WJB_END_OBJECT, NULL);
+	}
+	pushJsonbValue(&ps, WJB_END_ARRAY, NULL);
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&ps, WJB_END_OBJECT, NULL)));
 }
 

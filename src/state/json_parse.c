@@ -391,23 +391,53 @@ state_is_range(Datum jsonb)
 	return JsonContainerIsObject(object) && json_member(object, "truncate") != NULL;
 }
 
+static void
+get_range(JsonbContainer *object, Version *out)
+{
+	static const char *const known[] = {"truncate", "last", "vv"};
+	JsonbValue *flag;
+
+	check_members(object, known, lengthof(known));
+	flag = json_member(object, "truncate");
+	if (flag == NULL || flag->type != jbvBool || !flag->val.boolean)
+		bad_state("\"truncate\" must be true.");
+	get_version(NULL, NULL, object, out);
+}
+
 void
 range_from_jsonb(Datum jsonb, Version *out)
 {
-	static const char *const known[] = {"truncate", "last", "vv"};
-	JsonbContainer *object = &DatumGetJsonbP(jsonb)->root;
-	JsonbValue *flag = json_member(object, "truncate");
+	get_range(&DatumGetJsonbP(jsonb)->root, out);
+}
 
-	check_members(object, known, lengthof(known));
-	if (flag->type != jbvBool || !flag->val.boolean)
-		bad_state("\"truncate\" must be true.");
-	get_version(NULL, NULL, object, out);
+List *
+state_ranges_from_jsonb(Datum jsonb)
+{
+	JsonbContainer *object = &DatumGetJsonbP(jsonb)->root;
+	JsonbValue *array = JsonContainerIsObject(object) ? json_member(object, "truncates") : NULL;
+	List	   *ranges = NIL;
+
+	if (array == NULL)
+		return NIL;
+	if (array->type != jbvBinary || !JsonContainerIsArray(array->val.binary.data))
+		bad_state("\"truncates\" must be an array of objects.");
+	for (uint32 i = 0; i < JsonContainerSize(array->val.binary.data); i++)
+	{
+		JsonbValue *item = getIthJsonbValueFromContainer(array->val.binary.data, i);
+		Version    *range = palloc(sizeof(Version));
+
+		if (item->type != jbvBinary || !JsonContainerIsObject(item->val.binary.data))
+			bad_state("\"truncates\" must be an array of objects.");
+		get_range(item->val.binary.data, range);
+		ranges = lappend(ranges, range);
+	}
+	return ranges;
 }
 
 RowState *
 state_from_jsonb(const FerryTable *table, Relation rel, Datum jsonb)
 {
-	static const char *const known[] = {"alive", "key", "row", "last", "vv", "columns", "live", "strategies", "horizon", "pruned", "json_null", "lacks"};
+	static const char *const known[] = {"alive", "key", "row", "last", "vv", "columns", "live", "strategies", "horizon", "pruned", "json_null", "lacks", "truncates"};
 	JsonbContainer *object = &DatumGetJsonbP(jsonb)->root;
 	JsonbContainer *row;
 	JsonbValue *alive;

@@ -90,7 +90,8 @@ static void
 for_each(Oid rootid, LOCKMODE lock, void (*f) (Relation rel, HeapTuple tuple, Oid rootid, Version *range, void *arg), void *arg)
 {
 	Relation	rel = table_open(ferry_relation("range_tombstone"), lock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	/* the output plugin sees what was committed at its point of the log */
+	Snapshot	snapshot = HistoricSnapshotActive() ? NULL : RegisterSnapshot(GetLatestSnapshot());
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
 	HeapTuple	tuple;
 
@@ -107,7 +108,8 @@ for_each(Oid rootid, LOCKMODE lock, void (*f) (Relation rel, HeapTuple tuple, Oi
 			f(rel, tuple, of, &range, arg);
 	}
 	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	if (snapshot)
+		UnregisterSnapshot(snapshot);
 	table_close(rel, NoLock);
 }
 

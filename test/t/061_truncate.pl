@@ -19,7 +19,8 @@ my $tables = q{
 	CREATE TABLE p (id int, k int, v int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
 	CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
 	CREATE TABLE p2 (v int, k int NOT NULL, id int NOT NULL); ALTER TABLE p ATTACH PARTITION p2 FOR VALUES IN (2);
-	SELECT ferry.add_table(x::regclass) FROM unnest('{t,parent,child,p}'::text[]) x;
+	CREATE TABLE s (id int PRIMARY KEY, tags int[]);
+	SELECT ferry.add_table(x::regclass) FROM unnest('{t,parent,child,p,s}'::text[]) x;
 	SELECT ferry.add_table('r', merge => 'row', on_delete => 'update_wins')};
 for my $i (0 .. 2)
 {
@@ -37,7 +38,7 @@ sub ids { my ($i, $t) = @_; return q1($i, "SELECT coalesce(string_agg(id::text, 
 sub same
 {
 	my ($what) = @_;
-	for my $t (qw(t r parent child p))
+	for my $t (qw(t r parent child p s))
 	{
 		is(q1($_, "SELECT * FROM $t ORDER BY 1, 2"), q1(0, "SELECT * FROM $t ORDER BY 1, 2"), "$what: $t of n$_ equals n0, versions included") for 1, 2;
 	}
@@ -99,6 +100,47 @@ q1(1, qq{SELECT ferry.merge('r', '$reborn')});
 is(ids(1, 'r') =~ /701/ ? 1 : 0, 0, 'what it killed does not keep its successor alive');
 meet();
 same('born after');
+
+# whoever gets what was written after it has it before, though nobody forwards and its writer is far
+sub ranges { my ($i, $t) = @_; return q1($i, "SELECT version FROM ferry.range_tombstone WHERE relid = '$t'::regclass ORDER BY 1"); }
+sub resume { my ($i, $j) = @_; q1($i, "SELECT ferry.resume_peer('n$j')"); }
+part();
+q1(0, 'TRUNCATE t, r');
+resume(1, 0);
+$node[1]->poll_query_until('postgres', "SELECT version::text = '" . ranges(0, $_) . "' FROM ferry.range_tombstone WHERE relid = '$_'::regclass") for qw(t r);
+isnt(ranges(2, 't'), ranges(0, 't'), 'n2 has not heard of it');
+q1(1, 'INSERT INTO t VALUES (910, 1, 1)');
+resume(2, 1);
+$node[2]->poll_query_until('postgres', 'SELECT count(*) = 1 FROM t WHERE id = 910');
+is(ranges(2, 't'), ranges(0, 't'), 'with the first row that is written after it, it has come');
+
+# so it does with a state that is carried by hand
+pause(2, 1);
+q1(1, 'INSERT INTO r VALUES (912, 1, 1)');
+my $carried = q1(1, q{SELECT ferry.state('r', '{"id": 912}')});
+isnt(ranges(2, 'r'), ranges(0, 'r'), 'n2 has not heard of that yet');
+is(q1(2, qq{SELECT ferry.merge('r', '$carried')}), 'applied', 'a state that includes it');
+is(ranges(2, 'r'), ranges(0, 'r'), 'brings it along');
+meet();
+same('told ahead');
+
+# what it killed lives on in a row that outlived it, though the truncating node has written on without
+q1(0, "SELECT ferry.set_merge('s', 'tags', 'set')");
+settle();
+$_->poll_query_until('postgres', q{SELECT strategy = 'set' FROM ferry.columns WHERE relation = 's'::regclass AND "column" = 'tags'}) for @node;
+part();
+q1(1, "INSERT INTO s VALUES (1, '{2}')");
+q1(0, "INSERT INTO s VALUES (1, '{1}')");
+resume(1, 0);
+$node[1]->poll_query_until('postgres', "SELECT tags = '{1,2}' FROM s");
+pause(1, 0);
+q1(0, 'TRUNCATE s');
+resume(0, 1);
+$node[0]->poll_query_until('postgres', "SELECT tags = '{2}' FROM s");
+q1(0, "UPDATE s SET tags = tags || 5");
+meet();
+same('set');
+is(q1(2, 'SELECT tags FROM s'), '{1,2,5}', 'an element that it killed elsewhere stays where the row outlived it');
 
 # two nodes at once, and one that was restarted since
 part();
