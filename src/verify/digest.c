@@ -370,6 +370,17 @@ digest_tombstone(VerifyDigest *d, const Datum *tomb_values, Digest *out)
 	finish(d, key_bytes, out);
 }
 
+bool
+digest_has_values(const VerifyDigest *d, const RowState *state)
+{
+	for (int c = 0; state->alive && c < d->nvalues; c++)
+	{
+		if (state->kinds[d->value_attnos[c] - 1] != VALUE_HERE)
+			return false;
+	}
+	return true;
+}
+
 void
 digest_state(VerifyDigest *d, const RowState *state, Digest *out)
 {

@@ -53,6 +53,9 @@ digest_same_version(const Digest *a, const Digest *b)
 	return a->version.lo == b->version.lo && a->version.hi == b->version.hi;
 }
 
+/* does a state carry all that its digest takes in?  One of a peer may not; to be asked before digest_state() */
+extern bool digest_has_values(const VerifyDigest *d, const RowState *state);
+
 /* these three leak into the current, short-lived context only where values are toasted or of odd types */
 extern void digest_row(VerifyDigest *d, const Datum *values, const bool *nulls, Digest *out);
 extern void digest_tombstone(VerifyDigest *d, const Datum *tomb_values, Digest *out);

@@ -174,6 +174,8 @@ judge_row(const JudgeBase *base, RelationMap *map, Relation rel, const WireRow *
 	out->remote->version.horizon = base->horizon;
 	out->remote->is_current = true;
 	out->remote->held_there = &base->there;
+	if (!digest_has_values(digest, out->remote))
+		take_refuse(t, "A row came without a value that was asked for.");
 	digest_state(digest, out->remote, &theirs);
 	check_asked(t, theirs.key);
 

@@ -156,6 +156,18 @@ $b->safe_psql('postgres', q{
 		IF ferry._verify_take('a', id, honest, false, 0) NOT IN ('\x00000000') THEN
 			RAISE EXCEPTION 'an honest frame is not taken as one';
 		END IF;
+		-- the kinds of values are small numbers: none, an unchanged one, one in another form, in each place
+		FOR place IN 0 .. 399 LOOP
+			FOR kind IN 0 .. 7 LOOP
+				BEGIN
+					PERFORM ferry._verify_take('a', id, set_byte(honest, place, kind), false, 0);
+				EXCEPTION WHEN OTHERS THEN
+					IF SQLSTATE IN ('XX000', 'XX001') THEN
+						RAISE;
+					END IF;
+				END;
+			END LOOP;
+		END LOOP;
 		FOR i IN 1 .. n LOOP
 			bad := honest;
 			FOR k IN 1 .. 1 + (random() * 3)::int LOOP
