@@ -166,6 +166,8 @@ ensure_transaction(ApplyStream *s)
 		return;
 	if (!IsTransactionState())
 	{
+		/* from 18 on, a commit goes back to the context of the start: not one that we reset */
+		MemoryContextSwitchTo(TopMemoryContext);
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		s->own_transaction = true;
@@ -403,10 +405,12 @@ row_normal(ApplyStream *s, StreamRelation *r, const WireRow *row, const WireRang
 
 	if (r->target == NULL)
 	{
+		/* lives to the end of the transaction, whatever the caller's context is for */
+		oldcontext = MemoryContextSwitchTo(CurTransactionContext);
 		open_target(s, r);
 		target_set_births(r->target, r->births);
 		r->run = insert_run_create(r->target);
-		oldcontext = MemoryContextSwitchTo(s->cxt);
+		MemoryContextSwitchTo(s->cxt);
 		s->open = lappend(s->open, r);
 		MemoryContextSwitchTo(oldcontext);
 	}
