@@ -33,6 +33,8 @@
  * equal to it: it is old news and must not come to life again.  Not removed are the
  * tombstones of counters: a key that is born again goes on from the sum of the dead
  * row, and who has forgotten that would begin at nothing while others go on.
+ * So the dead state of a counter is never old news: where nothing is held of its key
+ * it was lost, and is merged again.
  *
  * All of this stands on one more condition, which whoever raises a horizon must see
  * to: that what is still to come of any member's writes was written after the member
@@ -141,12 +143,18 @@ version_succeed(Version *v, const Version *before, const NodeVector *to)
 }
 
 bool
-version_may_be_forgotten(const Version *v, const NodeVector *horizon)
+version_is_of_counter(const Version *v)
 {
 	for (int p = 0; p < v->nparts; p++)
 		if (v->parts[p].kind == KIND_COUNTER)
-			return false;
-	return version_is_stable(v, horizon);
+			return true;
+	return false;
+}
+
+bool
+version_may_be_forgotten(const Version *v, const NodeVector *horizon)
+{
+	return !version_is_of_counter(v) && version_is_stable(v, horizon);
 }
 
 bool

@@ -27,6 +27,9 @@ extern void version_succeed(Version *v, const Version *before, const NodeVector 
 /* does the horizon cover all that v has seen? */
 extern bool version_is_stable(const Version *v, const NodeVector *horizon);
 
+/* does it count: is its tombstone kept for good (see horizon.c)? */
+extern bool version_is_of_counter(const Version *v);
+
 /* may a tombstone with this version go: is it stable, and of no counter (see horizon.c)? */
 extern bool version_may_be_forgotten(const Version *v, const NodeVector *horizon);
 

@@ -18,7 +18,8 @@
  *	  changed one of them behind ferry's back (settle.c).
  *
  * What is gone here.  A dead state below our horizon of which we hold nothing is a
- * tombstone that we have removed and the other side has not.  A live one has been
+ * tombstone that we have removed and the other side has not; unless it is a
+ * counter's, which nobody removes.  A live one has been
  * lost here, unless it died since the other side read it and its tombstone is gone
  * already: it has not if the other side held then all that our horizon covers.
  *
@@ -108,7 +109,8 @@ copy_state(const FerryTable *table, Relation rel, const RowState *s)
 static Verdict
 judge_unknown(const JudgeBase *base, const FerryTable *table, const RowState *remote)
 {
-	if (!remote->alive && !table->is_new && vector_covers(horizon_current(), &remote->version))
+	if (!remote->alive && !table->is_new && !version_is_of_counter(&remote->version) &&
+		vector_covers(horizon_current(), &remote->version))
 		return VERDICT_EQUAL;
 	if (merge_is_old_news(table, remote))
 		return remote->alive ? VERDICT_IN_FLIGHT : VERDICT_EQUAL;

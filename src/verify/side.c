@@ -94,7 +94,7 @@ is_settled(const Side *h, Datum version)
 	if (VARSIZE_ANY_EXHDR(bytes) == VERSION_SIMPLE_BYTES)
 		return true;
 	state_version_read(PointerGetDatum(bytes), &v);
-	return vector_covers(&h->settled, &v);
+	return vector_covers(&h->settled, &v) && !version_is_of_counter(&v);
 }
 
 /* one leaf of the table, or its tombstones (tombid valid: then relid is the root) */

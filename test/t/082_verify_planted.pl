@@ -127,6 +127,21 @@ plant($b, "UPDATE t SET b = 'rotten' WHERE id = 401; UPDATE s SET n = 99 WHERE i
 is(verify($a, "peer => 'b', deep => true"), "b|s|1|1|1|0|\nb|t|1|1|1|0|", 'values changed under a pruned version are found');
 same('lost below the horizon');
 
+# of a counter, the tombstone is kept for good: a key that is born again goes on from its sum
+pruned($a, $b);
+for my $side ([ $a, 'here' ], [ $b, 'there' ])
+{
+	my ($n, $where) = @$side;
+	plant($n, 'DELETE FROM ' . tombstones($n, 's'));
+	is(verify($a, "'s', 'b'"), 'b|s|25|25|0|0|', "tombstones of a counter that are lost $where are found and repaired, however old");
+	is($n->safe_psql('postgres', 'SELECT count(*) FROM ' . tombstones($n, 's')), '25', "and stand again $where");
+}
+is(verify($_, ''), '', 'then all is equal') for @node;
+$a->safe_psql('postgres', 'INSERT INTO s VALUES (4, 10)');
+$b->safe_psql('postgres', 'UPDATE s SET n = n + 1 WHERE id = 8; INSERT INTO s VALUES (8, 7)');
+same('counters born again');
+is($b->safe_psql('postgres', 'SELECT n FROM s WHERE id IN (4, 8) ORDER BY id'), "10\n7", 'they go on from the sums of the dead');
+
 # --- one version in two lengths, and three opinions ---
 
 # written under a later horizon than c's, which writes out what the others leave unsaid

@@ -428,7 +428,10 @@ merge_state(int n, int key, const State *incoming, const NodeVector *horizon, bo
 	note_seen(n, &r.version);
 	if (!node->has[key])
 	{
-		if (broken != NEWS_IS_NEVER_OLD && version_is_stable(&r.version, &node->horizon))
+		/* a counter's tombstone is never removed */
+		if (broken != NEWS_IS_NEVER_OLD &&
+			(r.alive ? version_is_stable(&r.version, &node->horizon) :
+			 version_may_be_forgotten(&r.version, &node->horizon)))
 		{
 			old_news++;
 			return;
