@@ -240,6 +240,23 @@ sub pids
 	return ($sender, $applier);
 }
 
+# memory of its own that a process holds, MB
+sub own_memory
+{
+	my ($pid) = @_;
+	open my $f, '<', "/proc/$pid/status" or return 0;
+	return ((join('', <$f>) =~ /^RssAnon:\s+(\d+)/m)[0] // 0) / 1024;
+}
+
+# processor time that a process has taken, seconds
+sub own_cpu
+{
+	my ($pid) = @_;
+	open my $f, '<', "/proc/$pid/stat" or return 0;
+	my @x = split ' ', ((<$f> // return 0) =~ s/.*\)//r);
+	return ($x[11] + $x[12]) / 100;
+}
+
 # transactions per second
 sub pgbench
 {

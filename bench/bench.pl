@@ -38,15 +38,6 @@ my @bulk = (
 	[ 'catch-up, bulk update, rows/s', sub { $_[0]->source->do('UPDATE bulk SET a = a + 1') } ],
 	[ 'catch-up, bulk delete, rows/s', sub { $_[0]->source->do('DELETE FROM bulk') } ]);
 
-# processor time that a process has used, us
-sub cpu_us
-{
-	my ($pid) = @_;
-	open my $f, '<', "/proc/$pid/stat" or return 0;
-	my @x = split ' ', (<$f> =~ s/.*\)//r);
-	return ($x[11] + $x[12]) * 10000;
-}
-
 # what gathers while the link is off is timed when it is on again
 sub catchup
 {
@@ -62,10 +53,10 @@ sub catchup
 		$pair->on;
 		my $start = time;
 		my @pids = $pair->pids;
-		my @before = map { cpu_us($_) } @pids;
+		my @before = map { 1e6 * BenchPair::own_cpu($_) } @pids;
 		$pair->wait_caught_up;
 		my $end = time;
-		my @used = map { cpu_us($pids[$_]) - $before[$_] } 0, 1;
+		my @used = map { 1e6 * BenchPair::own_cpu($pids[$_]) - $before[$_] } 0, 1;
 		note_figure($what, $system, $n / ($end - $start));
 		(my $name = $what) =~ s/^catch-up, (.*?)s?\/s$/cpu, $1/;
 		note_figure("$name, receiver, us", $system, $used[1] / $n);
@@ -178,14 +169,6 @@ sub bytes
 	return;
 }
 
-# memory of its own that a process holds, MB
-sub own_memory
-{
-	my ($pid) = @_;
-	open my $f, '<', "/proc/$pid/status" or return 0;
-	return ((join('', <$f>) =~ /^RssAnon:\s+(\d+)/m)[0] // 0) / 1024;
-}
-
 # bytes of the files that match
 sub bytes_on_disk { my $n = 0; $n += -s $_ // 0 for map { glob } @_; return $n; }
 
@@ -197,7 +180,7 @@ sub watched
 	my ($pair, $system, $what, $statement, $seen) = @_;
 	my %pid;
 	@pid{ 'sender', 'receiver' } = $pair->pids;
-	my %idle = map { $_ => own_memory($pid{$_}) } keys %pid;
+	my %idle = map { $_ => BenchPair::own_memory($pid{$_}) } keys %pid;
 	my %peak = %idle;
 	my $most_aside = 0;
 	my $committed;
@@ -213,9 +196,9 @@ sub watched
 		if (!$pid{writer} && !$committed)
 		{
 			my ($pid) = $pair->source->selectrow_array("SELECT pid FROM pg_stat_activity WHERE application_name = 'writer'");
-			if ($pid) { $pid{writer} = $pid; $idle{writer} = $peak{writer} = own_memory($pid); }
+			if ($pid) { $pid{writer} = $pid; $idle{writer} = $peak{writer} = BenchPair::own_memory($pid); }
 		}
-		for my $side (keys %pid) { my $mb = own_memory($pid{$side}); $peak{$side} = $mb if $mb > $peak{$side}; }
+		for my $side (keys %pid) { my $mb = BenchPair::own_memory($pid{$side}); $peak{$side} = $mb if $mb > $peak{$side}; }
 		my $aside = bytes_on_disk("$pair->{dir}/a/pg_replslot/*/*.spill", "$pair->{dir}/b/base/pgsql_tmp/*/*", "$pair->{dir}/b/base/pgsql_tmp/*");
 		$most_aside = $aside if $aside > $most_aside;
 		$committed = time if !$committed && waitpid($writer, POSIX::WNOHANG()) == $writer;

@@ -30,6 +30,13 @@
 #define COMPAT_MY_LXID (MyProc->lxid)
 #endif
 
+/* 16: the number of a relation's file has another name */
+#if PG_VERSION_NUM >= 160000
+#define compat_relation_file_number(rel) ((rel)->rd_locator.relNumber)
+#else
+#define compat_relation_file_number(rel) ((rel)->rd_node.relNode)
+#endif
+
 /* --- logical decoding --- */
 
 /* 17: a message can be flushed at once; we flush ourselves */

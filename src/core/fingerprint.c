@@ -101,6 +101,20 @@ add_hash(FpHash *sum, const FpHash *h)
 	sum->hi += h->hi + (sum->lo < h->lo);
 }
 
+void
+fp_node_add(FpNode *node, const FpHash *item)
+{
+	node->count++;
+	add_hash(&node->sum, item);
+}
+
+void
+fp_node_join(FpNode *node, const FpNode *other)
+{
+	node->count += other->count;
+	add_hash(&node->sum, &other->sum);
+}
+
 /* --- the tree --- */
 
 int
@@ -135,17 +149,7 @@ fp_tree_node(const FpTree *t, int level, uint32_t index)
 void
 fp_tree_add(FpTree *t, uint64_t key, const FpHash *item)
 {
-	FpNode	   *leaf = fp_tree_node(t, t->depth, fp_leaf(t->depth, key));
-
-	leaf->count++;
-	add_hash(&leaf->sum, item);
-}
-
-static void
-add_node(FpNode *sum, const FpNode *part)
-{
-	sum->count += part->count;
-	add_hash(&sum->sum, &part->sum);
+	fp_node_add(fp_tree_node(t, t->depth, fp_leaf(t->depth, key)), item);
 }
 
 void
@@ -159,7 +163,7 @@ fp_tree_finish(FpTree *t)
 
 			memset(node, 0, sizeof(*node));
 			for (int c = 0; c < FP_FANOUT; c++)
-				add_node(node, fp_tree_node(t, level + 1, i * FP_FANOUT + c));
+				fp_node_join(node, fp_tree_node(t, level + 1, i * FP_FANOUT + c));
 		}
 	}
 }
@@ -206,7 +210,7 @@ fp_get_children(WireReader *r, const FpNode *parents, int n, FpNode *children)
 			FpNode	   *child = &children[i * FP_FANOUT + c];
 
 			fp_get_node(r, child);
-			add_node(&sum, child);
+			fp_node_join(&sum, child);
 		}
 		if (r->error == NULL && !fp_equal(&sum, &parents[i]))
 			r->error = "fingerprints do not add up";

@@ -36,6 +36,10 @@ typedef struct FpNode
 	FpHash		sum;
 } FpNode;
 
+/* one item more in a set; and a whole set that has none of its items */
+extern void fp_node_add(FpNode *node, const FpHash *item);
+extern void fp_node_join(FpNode *node, const FpNode *other);
+
 extern FpHash fp_hash(const FpKey *key, const void *data, size_t n);
 
 static inline bool

@@ -141,8 +141,13 @@ connection_open_session(const char *dsn)
 	return open_connection(dsn, "false");
 }
 
-int
-connection_sqlstate(const PGresult *res)
+/*
+ * The SQLSTATE of an error from a peer, for ours.  That it is being shut down, or our
+ * session there was cancelled (class 57), is a lost connection: of this process
+ * class 57 would say that it is to end itself.
+ */
+static int
+sqlstate_of(const PGresult *res)
 {
 	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	int			code;
@@ -153,25 +158,24 @@ connection_sqlstate(const PGresult *res)
 	return ERRCODE_TO_CATEGORY(code) == ERRCODE_OPERATOR_INTERVENTION ? ERRCODE_CONNECTION_FAILURE : code;
 }
 
-static void
-raise_remote(PGconn *conn, PGresult *res)
+void
+connection_raise(PGconn *conn, PGresult *res, const char *peer)
 {
 	const char *primary = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 	const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
-	int			code = connection_sqlstate(res);
+	int			code = sqlstate_of(res);
 	char	   *message = primary ? pstrdup(primary) : complaint(conn);
 
 	hint = hint ? pstrdup(hint) : NULL;
 	PQclear(res);
 	ereport(ERROR,
 			(errcode(code),
-			 errmsg("peer says: %s", message),
+			 peer ? errmsg("peer \"%s\" says: %s", peer, message) : errmsg("peer says: %s", message),
 			 hint ? errhint("%s", hint) : 0));
 }
 
-/* the next result, waited for by the latch; NULL at the end */
-static PGresult *
-next_result(PGconn *conn)
+PGresult *
+connection_result(PGconn *conn)
 {
 	while (PQisBusy(conn))
 	{
@@ -190,7 +194,7 @@ connection_query(PGconn *conn, const char *sql, ExecStatusType expected)
 
 	if (!PQsendQuery(conn, sql))
 		connection_lost(conn);
-	while ((res = next_result(conn)) != NULL)
+	while ((res = connection_result(conn)) != NULL)
 	{
 		PQclear(last);
 		last = res;
@@ -201,7 +205,7 @@ connection_query(PGconn *conn, const char *sql, ExecStatusType expected)
 	if (last == NULL)
 		connection_lost(conn);
 	if (PQresultStatus(last) != expected)
-		raise_remote(conn, last);
+		connection_raise(conn, last, NULL);
 	return last;
 }
 
@@ -210,10 +214,10 @@ connection_end_copy(PGconn *conn)
 {
 	PGresult   *res;
 
-	while ((res = next_result(conn)) != NULL)
+	while ((res = connection_result(conn)) != NULL)
 	{
 		if (PQresultStatus(res) != PGRES_COMMAND_OK)
-			raise_remote(conn, res);
+			connection_raise(conn, res, NULL);
 		PQclear(res);
 	}
 }

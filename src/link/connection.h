@@ -36,12 +36,11 @@ extern PGconn *connection_open_session(const char *dsn);
 /* run SQL; raises what the peer raised, with its SQLSTATE; PQclear the result */
 extern PGresult *connection_query(PGconn *conn, const char *sql, ExecStatusType expected);
 
-/*
- * The SQLSTATE of an error from a peer, for ours.  That it is being shut down, or our
- * session there was cancelled (class 57), is a lost connection: of this process
- * class 57 would say that it is to end itself.
- */
-extern int	connection_sqlstate(const PGresult *res);
+/* the next result of what was sent, waited for by the latch; NULL at the end */
+extern PGresult *connection_result(PGconn *conn);
+
+/* raise what the peer (NULL: whose name is not known yet) raised; frees the result */
+pg_noreturn extern void connection_raise(PGconn *conn, PGresult *res, const char *peer);
 
 /* PQgetCopyData has returned -1 or -2: raises what the peer raised, or that it was lost */
 extern void connection_end_copy(PGconn *conn);

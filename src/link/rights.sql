@@ -13,7 +13,7 @@ CREATE FUNCTION ferry._peer_rights(OUT kind text, OUT object text, OUT id oid) R
 	FROM pg_proc p
 	WHERE p.pronamespace = 'ferry'::regnamespace
 		AND p.proname IN ('_hello', '_greet', '_group', '_here', '_all_tables', '_table_size', '_holds_until', '_delta_frames', '_state_frame',
-			'_verify_common', '_verify_scan', '_verify_children', '_verify_items', '_verify_states', '_verify_take', '_peer_lacks', 'state')
+			'_verify_common', '_verify_root', '_verify_scan', '_verify_children', '_verify_items', '_verify_states', '_verify_take', '_peer_lacks', 'state')
 	UNION ALL
 	SELECT 'TABLE', c.oid::regclass::text, c.oid
 	FROM pg_class c

@@ -56,6 +56,7 @@ struct VerifyDigest
 	FpKey		key;
 	int			nkeys;
 	AttrNumber *key_attnos;
+	Oid		   *key_types;
 	KeyKind    *key_kinds;
 	ValueEncoder *key_encoders;
 	AttrNumber	version_attno;
@@ -67,6 +68,15 @@ struct VerifyDigest
 	WireWriter	buf;
 	Datum	   *key_values;		/* of the state at hand */
 };
+
+void
+digest_random_key(FpKey *key)
+{
+	if (!pg_strong_random(key, sizeof(*key)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate a random key")));
+}
 
 static KeyKind
 key_kind(Oid typid)
@@ -102,6 +112,7 @@ digest_create(const VerifyShape *shape, const FerryTable *table, Relation rel, M
 	d->key = shape->key;
 	d->nkeys = table->nkeys;
 	d->key_attnos = palloc(sizeof(AttrNumber) * d->nkeys);
+	d->key_types = palloc(sizeof(Oid) * d->nkeys);
 	d->key_kinds = palloc(sizeof(KeyKind) * d->nkeys);
 	d->key_encoders = palloc(sizeof(ValueEncoder) * d->nkeys);
 	d->key_values = palloc(sizeof(Datum) * d->nkeys);
@@ -110,6 +121,7 @@ digest_create(const VerifyShape *shape, const FerryTable *table, Relation rel, M
 		Oid			typid = getBaseType(TupleDescAttr(desc, table->key_attnos[k] - 1)->atttypid);
 
 		d->key_attnos[k] = table->key_attnos[k];
+		d->key_types[k] = typid;
 		d->key_kinds[k] = key_kind(typid);
 		value_encoder_init(&d->key_encoders[k], typid, cxt);
 	}
@@ -133,6 +145,29 @@ digest_create(const VerifyShape *shape, const FerryTable *table, Relation rel, M
 	wire_writer_init(&d->buf, 256);
 	MemoryContextSwitchTo(oldcontext);
 	return d;
+}
+
+void
+digest_definition(const VerifyDigest *d, uint32 file, FpHash *out)
+{
+	WireWriter	w;
+
+	wire_writer_init(&w, 256);
+	wire_put_u32(&w, file);
+	wire_put_u32(&w, d->nkeys);
+	for (int k = 0; k < d->nkeys; k++)
+	{
+		wire_put_u32(&w, d->key_attnos[k]);
+		wire_put_u32(&w, d->key_types[k]);
+	}
+	wire_put_u32(&w, d->version_attno);
+	wire_put_u32(&w, d->ncolumns);
+	for (int c = 0; c < d->ncolumns; c++)
+		wire_put_u32(&w, d->column_ids[c]);
+	wire_put_u32(&w, d->nvalues);
+	for (int c = 0; c < d->nvalues; c++)
+		wire_put_u32(&w, d->value_attnos[c]);
+	*out = fp_hash(&d->key, w.data, w.len);
 }
 
 /* --- keys --- */

@@ -24,6 +24,9 @@ typedef struct VerifyShape
 	bool	   *with_value;
 } VerifyShape;
 
+/* one that nobody can foresee */
+extern void digest_random_key(FpKey *key);
+
 typedef struct VerifyDigest VerifyDigest;
 
 /*
@@ -63,6 +66,9 @@ extern void digest_state(VerifyDigest *d, const RowState *state, Digest *out);
 
 /* a range tombstone: named by its dot, among the keys but never one of them */
 extern void digest_range(const FpKey *key, const Version *range, Digest *out);
+
+/* what all digests of rows depend on but the rows, a file of the relation included, and the hash key */
+extern void digest_definition(const VerifyDigest *d, uint32 file, FpHash *out);
 
 /* the key of the state last digested, in key order */
 extern const Datum *digest_key_values(VerifyDigest *d);

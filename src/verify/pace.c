@@ -6,13 +6,20 @@
  * Two means, since a node may be short of processors or of disk: the process
  * has the lowest priority (nice 19), so that it gets what others leave, and it
  * sleeps after every so many blocks, as autovacuum does.  ferry.verify(), like
- * VACUUM, does not sleep.
+ * VACUUM, does neither: somebody waits for it.
+ *
+ * Linux may share out processors among sessions first ("autogroup"; not where
+ * cgroups do), and each of the server's processes is a session: nice then counts
+ * among processes of one session only, which here means nothing.  The session has a
+ * priority of its own.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -33,11 +40,35 @@ static char announced[256];
 static uint64 expected = 0;
 static uint64 done = 0;
 
+/* the kernel takes one such wish in 100 ms, of all processes together */
+#define AUTOGROUP_TRIES 5
+#define AUTOGROUP_WAIT_MS 110
+
+static void
+lower_autogroup(void)
+{
+	const char *text = CppAsString2(NICEST);
+	int			fd = getsid(0) == getpid() ? open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC) : -1;
+
+	if (fd < 0)
+		return;
+	for (int i = 0; i < AUTOGROUP_TRIES && write(fd, text, strlen(text)) < 0 && errno == EAGAIN; i++)
+		pg_usleep(AUTOGROUP_WAIT_MS * 1000);
+	close(fd);
+}
+
 void
 pace_lower_priority(void)
 {
+	static bool lowered = false;
+
 	/* if it cannot be had, the sleeps remain */
-	(void) setpriority(PRIO_PROCESS, 0, NICEST);
+	if (!lowered)
+	{
+		(void) setpriority(PRIO_PROCESS, 0, NICEST);
+		lower_autogroup();
+	}
+	lowered = true;
 }
 
 void

@@ -3,6 +3,9 @@
  * reconcile.c
  *		One table of this node compared with one peer's, and both repaired.
  *
+ *	0.	What nobody has touched since an earlier comparison is known (known.c).  If
+ *		on both sides that is most of the table, only the sums of all are compared,
+ *		and that is it if they are equal.
  *	1.	Both sides read the table at the same time, each into its tree.
  *	2.	From the root down, where fingerprints differ, the peer's children are
  *		fetched and compared with ours (core/fingerprint.c).
@@ -41,6 +44,7 @@
 #include "utils/timestamp.h"
 
 #include "node/node.h"
+#include "verify/known.h"
 #include "verify/pace.h"
 #include "verify/side.h"
 #include "verify/reconcile.h"
@@ -61,6 +65,7 @@ typedef struct Job
 	Comparison *c;
 	VerifyShape shape;
 	NodeVector	settled;
+	NodeId		asker;			/* ourselves, if something may be known under our hash key */
 	Side	   *side;
 	uint32_t   *leaves;			/* that differ, sorted */
 	FpNode	   *leaf_nodes;		/* the peer's, beside them */
@@ -105,45 +110,88 @@ count_blocks(Oid relid)
 	return blocks;
 }
 
+/* lock the table and learn what both have of it; false if one of them does not have it */
 static bool
+agree(Job *j)
+{
+	Comparison *c = j->c;
+	FpKey		key;
+
+	LockRelationOid(c->relid, AccessShareLock);
+	c->is_here = table_lookup(c->relid) != NULL;
+	if (!c->is_here)
+		return false;
+	j->asker = c->may_skip ? node_id() : NODE_ID_NONE;
+	if (c->may_skip)
+		known_key(&key);
+	return shape_agree(j->remote, c->relid, c->deep, c->may_skip ? &key : NULL, &j->shape, &j->settled);
+}
+
+static void
+read_root(Job *j, const uint8_t *answer, size_t len, FpNode *root)
+{
+	WireReader	r;
+
+	wire_reader_init(&r, answer, len);
+	fp_get_node(&r, root);
+	if (r.error == NULL && !wire_at_end(&r))
+		r.error = "bytes follow the fingerprint";
+	if (r.error)
+		remote_refuse(j->remote, r.error);
+}
+
+/* are both equal by what is known, and the little that is read for it? */
+static bool
+compare_roots(Job *j)
+{
+	Comparison *c = j->c;
+	Side	   *side = side_create(j->cxt, c->relid, &j->shape, &j->settled, 1, c->paced, j->asker);
+	FpNode		ours;
+	FpNode		theirs;
+	uint8_t    *answer;
+	size_t		len;
+
+	if (!side_is_mostly_known(side))
+		return false;
+	c->scanned_at = GetCurrentTimestamp();
+	remote_ask(j->remote, psprintf("ferry._verify_root(%s,%s,%u)", shape_arguments(c->relid, &j->shape, &j->settled),
+								   c->paced ? "true" : "false", j->asker));
+	PQflush(j->remote->conn);
+	side_root(side, &ours);
+	c->rows = side->rows;
+	c->rows_known = side->rows_known;
+	side_free(side);
+	answer = remote_answer(j->remote, ANSWER_SMALL, &len);
+	if (answer == NULL)
+		return false;
+	read_root(j, answer, len, &theirs);
+	c->ranges++;
+	return fp_equal(&ours, &theirs);
+}
+
+static void
 scan_both(Job *j, FpNode *their_root)
 {
 	Comparison *c = j->c;
-	WireReader	r;
 	uint8_t    *answer;
 	size_t		len;
-	uint64		blocks;
-	int			depth;
+	uint64		blocks = count_blocks(c->relid);
+	int			depth = fp_depth_for(blocks * ROWS_PER_BLOCK_GUESS);	/* about how many rows */
 
-	begin(j);
-	LockRelationOid(c->relid, AccessShareLock);
-	c->is_here = table_lookup(c->relid) != NULL;
-	if (!c->is_here || !shape_agree(j->remote, c->relid, c->deep, &j->shape, &j->settled))
-	{
-		commit(j);
-		return false;
-	}
-	blocks = count_blocks(c->relid);
-	depth = fp_depth_for(blocks * ROWS_PER_BLOCK_GUESS);	/* about how many rows */
-	j->side = side_create(j->cxt, c->relid, &j->shape, &j->settled, depth, c->paced);
+	j->side = side_create(j->cxt, c->relid, &j->shape, &j->settled, depth, c->paced, j->asker);
 	c->scanned_at = GetCurrentTimestamp();
-	remote_ask(j->remote, psprintf("ferry._verify_scan(%s,%d,%s)", shape_arguments(c->relid, &j->shape, &j->settled),
-								   depth, c->paced ? "true" : "false"));
+	remote_ask(j->remote, psprintf("ferry._verify_scan(%s,%d,%s,%u)", shape_arguments(c->relid, &j->shape, &j->settled),
+								   depth, c->paced ? "true" : "false", j->asker));
 	PQflush(j->remote->conn);
 	pace_expect(blocks);
 	side_scan(j->side);
 	pace_expect(0);
-	commit(j);
 	c->rows = j->side->rows;
+	c->rows_known = 0;
 	answer = remote_answer(j->remote, ANSWER_SMALL, &len);
 	if (answer == NULL)
 		remote_refuse(j->remote, "The answer is null.");
-	wire_reader_init(&r, answer, len);
-	fp_get_node(&r, their_root);
-	if (r.error)
-		remote_refuse(j->remote, r.error);
-	c->compared = true;
-	return true;
+	read_root(j, answer, len, their_root);
 }
 
 /* --- 2. down the trees --- */
@@ -379,13 +427,22 @@ reconcile_table(Remote *remote, Comparison *c)
 {
 	Job			j = {0};
 	FpNode		their_root;
+	bool		is_there;
+	bool		is_equal;
 	MemoryContext oldcontext = CurrentMemoryContext;
 
 	j.cxt = AllocSetContextCreate(oldcontext, "ferry reconcile", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(j.cxt);
 	j.remote = remote;
 	j.c = c;
-	if (scan_both(&j, &their_root))
+	begin(&j);
+	is_there = agree(&j);
+	is_equal = is_there && j.asker != NODE_ID_NONE && compare_roots(&j);
+	if (is_there && !is_equal)
+		scan_both(&j, &their_root);
+	commit(&j);
+	c->compared = is_there;
+	if (is_there && !is_equal)
 		find_leaves(&j, &their_root);
 	for (size_t at = 0; at < j.nleaves;)
 	{

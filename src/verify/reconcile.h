@@ -18,12 +18,14 @@ typedef struct Comparison
 	bool		deep;			/* values too */
 	bool		repair;
 	bool		paced;
+	bool		may_skip;		/* what nobody has touched since it was last read (known.c); not if deep */
 
 	/* what came of it; true to the moment even if reconcile_table() raised */
 	bool		is_here;		/* the table is under ferry here, still */
 	bool		compared;		/* and the peer has it, too */
 	TimestampTz scanned_at;		/* before the scans began */
-	uint64		rows;			/* items read here: rows and tombstones */
+	uint64		rows;			/* items compared: rows and tombstones */
+	uint64		rows_known;		/* of those, not read again */
 	uint64		ranges;			/* fingerprints compared */
 	TakeCounts	here;
 	TakeCounts	there;

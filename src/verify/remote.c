@@ -65,51 +65,18 @@ remote_ask(Remote *r, const char *expression)
 	pfree(sql);
 }
 
-/* raise what the peer raised */
-static void
-raise_remote(Remote *r, PGresult *res)
-{
-	const char *primary = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-	int			code = connection_sqlstate(res);
-	char	   *message;
-
-	if (primary == NULL)
-	{
-		PQclear(res);
-		connection_lost(r->conn);
-	}
-	message = pstrdup(primary);
-	PQclear(res);
-	ereport(ERROR,
-			(errcode(code),
-			 errmsg("peer \"%s\" says: %s", r->peer, message)));
-}
-
-/* the next result, waited for by the latch */
-static PGresult *
-next_result(Remote *r)
-{
-	while (PQisBusy(r->conn))
-	{
-		connection_wait(r->conn, -1);
-		if (!PQconsumeInput(r->conn))
-			connection_lost(r->conn);
-	}
-	return PQgetResult(r->conn);
-}
-
 /* all that COPY sends, up to the limit */
 static void
 collect(Remote *r, size_t max, StringInfo all)
 {
-	PGresult   *res = next_result(r);
+	PGresult   *res = connection_result(r->conn);
 	char	   *data;
 	int			len;
 
 	if (res == NULL)
 		connection_lost(r->conn);
 	if (PQresultStatus(res) != PGRES_COPY_OUT)
-		raise_remote(r, res);
+		connection_raise(r->conn, res, r->peer);
 	PQclear(res);
 	while ((len = PQgetCopyData(r->conn, &data, 1)) >= 0)
 	{
@@ -132,10 +99,10 @@ collect(Remote *r, size_t max, StringInfo all)
 	}
 	if (len == -2)
 		connection_lost(r->conn);
-	while ((res = next_result(r)) != NULL)
+	while ((res = connection_result(r->conn)) != NULL)
 	{
 		if (PQresultStatus(res) != PGRES_COMMAND_OK)
-			raise_remote(r, res);
+			connection_raise(r->conn, res, r->peer);
 		PQclear(res);
 	}
 }

@@ -8,6 +8,7 @@
  * until the next one begins or the session ends.  The order of the questions:
  *
  *		_verify_common		which columns, under ferry here at all?
+ *		_verify_root		the root, if most of the table is known from before
  *		_verify_scan		read the table; the root of the tree
  *		_verify_children	of nodes; many times
  *		_verify_items		of leaves; reads the table again
@@ -128,57 +129,109 @@ ferry_verify_common(PG_FUNCTION_ARGS)
 	PG_RETURN_BYTEA_P(answer(&w));
 }
 
+/*
+ * The first six arguments of a question that reads the table: schema, name, key
+ * bytea, columns text[], with_value boolean[], settled bytea.
+ */
+static Oid
+read_subject(FunctionCallInfo fcinfo, VerifyShape *shape, NodeVector *settled)
+{
+	bytea	   *key = PG_GETARG_BYTEA_PP(2);
+	bytea	   *settled_bytes = PG_GETARG_BYTEA_PP(5);
+	Oid			relid = find_table(text_to_cstring(PG_GETARG_TEXT_PP(0)), text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	WireReader	r;
+
+	if (!OidIsValid(relid))
+		bad_question("The table is not under ferry here.");
+	if (numbers(key, sizeof(uint64), &r) != 2)
+		bad_question("The hash key has a wrong length.");
+	shape->key.k0 = wire_get_u64(&r);
+	shape->key.k1 = wire_get_u64(&r);
+	shape->ncolumns = shape_strings(PG_GETARG_ARRAYTYPE_P(3), &shape->columns);
+	if (shape_flags(PG_GETARG_ARRAYTYPE_P(4), &shape->with_value) != shape->ncolumns)
+		bad_question("There are not as many flags as columns.");
+
+	wire_reader_init(&r, VARDATA_ANY(settled_bytes), VARSIZE_ANY_EXHDR(settled_bytes));
+	wire_get_vector(&r, settled);
+	if (r.error || !wire_at_end(&r))
+		bad_question("What is settled is malformed.");
+
+	return relid;
+}
+
+/* a walsender that serves a verifier does nothing else */
+static bool
+is_paced(bool paced)
+{
+	if (paced && am_walsender)
+		pace_lower_priority();
+	return paced;
+}
+
+static Datum
+root_answer(const FpNode *root)
+{
+	WireWriter	w;
+
+	wire_writer_init(&w, 64);
+	fp_put_node(&w, root);
+	PG_RETURN_BYTEA_P(answer(&w));
+}
+
+PG_FUNCTION_INFO_V1(ferry_verify_root);
+
+/*
+ * SQL: ferry._verify_root(schema, name, key bytea, columns text[], with_value
+ * boolean[], settled bytea, paced, asker) returns bytea: the root.  NULL if that
+ * would mean reading much.
+ */
+Datum
+ferry_verify_root(PG_FUNCTION_ARGS)
+{
+	NodeVector	settled;
+	VerifyShape shape;
+	Oid			relid;
+	Side	   *h;
+	FpNode		root;
+
+	(void) node_current();
+	relid = read_subject(fcinfo, &shape, &settled);
+	h = side_create(CurrentMemoryContext, relid, &shape, &settled, 1, is_paced(PG_GETARG_BOOL(6)), (NodeId) PG_GETARG_INT64(7));
+	if (h->asker == NODE_ID_NONE || !side_is_mostly_known(h))
+		PG_RETURN_NULL();
+	side_root(h, &root);
+	side_free(h);
+	return root_answer(&root);
+}
+
 PG_FUNCTION_INFO_V1(ferry_verify_scan);
 
 /*
  * SQL: ferry._verify_scan(schema, name, key bytea, columns text[], with_value
- * boolean[], settled bytea, depth, paced) returns bytea: the root.
+ * boolean[], settled bytea, depth, paced, asker) returns bytea: the root.  The
+ * asker is 0 who draws a new key each time.
  */
 Datum
 ferry_verify_scan(PG_FUNCTION_ARGS)
 {
-	Oid			relid;
-	bytea	   *key = PG_GETARG_BYTEA_PP(2);
-	bytea	   *settled_bytes = PG_GETARG_BYTEA_PP(5);
 	int			depth = PG_GETARG_INT32(6);
 	NodeVector	settled;
 	VerifyShape shape;
-	WireReader	r;
-	WireWriter	w;
-	Side    *h;
+	Oid			relid;
+	Side	   *h;
 
 	(void) node_current();
-	relid = find_table(text_to_cstring(PG_GETARG_TEXT_PP(0)), text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	if (!OidIsValid(relid))
-		bad_question("The table is not under ferry here.");
+	relid = read_subject(fcinfo, &shape, &settled);
 	if (depth < 1 || depth > FP_MAX_DEPTH)
 		bad_question("The depth is out of range.");
-	if (numbers(key, sizeof(uint64), &r) != 2)
-		bad_question("The hash key has a wrong length.");
-	shape.key.k0 = wire_get_u64(&r);
-	shape.key.k1 = wire_get_u64(&r);
-	shape.ncolumns = shape_strings(PG_GETARG_ARRAYTYPE_P(3), &shape.columns);
-	if (shape_flags(PG_GETARG_ARRAYTYPE_P(4), &shape.with_value) != shape.ncolumns)
-		bad_question("There are not as many flags as columns.");
-
-	wire_reader_init(&r, VARDATA_ANY(settled_bytes), VARSIZE_ANY_EXHDR(settled_bytes));
-	wire_get_vector(&r, &settled);
-	if (r.error || !wire_at_end(&r))
-		bad_question("What is settled is malformed.");
-
-	/* a walsender that serves a verifier does nothing else */
-	if (am_walsender)
-		pace_lower_priority();
 	if (served)
 		side_free(served);
 	served = NULL;
-	h = side_create(CurrentMemoryContext, relid, &shape, &settled, depth, PG_GETARG_BOOL(7));
+	h = side_create(CurrentMemoryContext, relid, &shape, &settled, depth, is_paced(PG_GETARG_BOOL(7)), (NodeId) PG_GETARG_INT64(8));
 	side_scan(h);
 	MemoryContextSetParent(h->cxt, TopMemoryContext);
 	served = h;
-	wire_writer_init(&w, 64);
-	fp_put_node(&w, fp_tree_node(&h->tree, 0, 0));
-	PG_RETURN_BYTEA_P(answer(&w));
+	return root_answer(fp_tree_node(&h->tree, 0, 0));
 }
 
 PG_FUNCTION_INFO_V1(ferry_verify_children);

@@ -113,7 +113,7 @@ read_settled(Remote *r, WireReader *reader, NodeVector *settled)
 }
 
 bool
-shape_agree(Remote *r, Oid relid, bool deep, VerifyShape *shape, NodeVector *settled)
+shape_agree(Remote *r, Oid relid, bool deep, const FpKey *key, VerifyShape *shape, NodeVector *settled)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
 	FerryTable *table = table_lookup_required(relid);
@@ -150,10 +150,10 @@ shape_agree(Remote *r, Oid relid, bool deep, VerifyShape *shape, NodeVector *set
 		shape->columns[shape->ncolumns] = columns[c];
 		shape->with_value[shape->ncolumns++] = deep && answer[c] == 2;
 	}
-	if (!pg_strong_random(&shape->key, sizeof(shape->key)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate a random key")));
+	if (key)
+		shape->key = *key;
+	else
+		digest_random_key(&shape->key);
 	return true;
 }
 

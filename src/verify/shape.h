@@ -22,11 +22,11 @@ extern char *shape_type_name(Oid relid, AttrNumber attno);
 /*
  * Ask the peer which of our table's columns it has too, and what it knows that
  * every member holds: settled is that and what we know.  False if the table is not
- * under ferry there.  Draws a new key; allocates in the current context.
+ * under ferry there.  key is NULL for a new one; allocates in the current context.
  */
-extern bool shape_agree(Remote *r, Oid relid, bool deep, VerifyShape *shape, NodeVector *settled);
+extern bool shape_agree(Remote *r, Oid relid, bool deep, const FpKey *key, VerifyShape *shape, NodeVector *settled);
 
-/* the arguments of ferry._verify_scan() up to depth */
+/* the arguments of ferry._verify_scan() and _verify_root() up to what is settled */
 extern char *shape_arguments(Oid relid, const VerifyShape *shape, const NodeVector *settled);
 
 #endif							/* FERRY_VERIFY_SHAPE_H */

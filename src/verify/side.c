@@ -23,10 +23,12 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -39,15 +41,19 @@
 #include "node/node.h"
 #include "state/codec.h"
 #include "state/range_tombstone.h"
+#include "verify/known.h"
 #include "verify/side.h"
 #include "verify/pace.h"
+
+/* side_root() is worth its while if no more than this part of the table is to be read */
+#define ROOT_READS_AT_MOST 4
 
 /* called for every item of a scan, in a context that is reset now and then; range is NULL for rows and tombstones */
 typedef void (*ItemCallback) (Side *h, VerifyDigest *d, const Digest *digest, const Version *range, void *arg);
 
 Side *
 side_create(MemoryContext parent, Oid relid, const VerifyShape *shape, const NodeVector *settled,
-			int depth, bool paced)
+			int depth, bool paced, NodeId asker)
 {
 	MemoryContext cxt = AllocSetContextCreate(parent, "ferry verify", ALLOCSET_DEFAULT_SIZES);
 	Side    *h = MemoryContextAllocZero(cxt, sizeof(Side));
@@ -56,6 +62,7 @@ side_create(MemoryContext parent, Oid relid, const VerifyShape *shape, const Nod
 	h->cxt = cxt;
 	h->relid = relid;
 	h->paced = paced;
+	h->asker = asker;
 	vector_copy(&h->settled, settled);
 	h->shape.key = shape->key;
 	h->shape.ncolumns = shape->ncolumns;
@@ -97,45 +104,105 @@ is_settled(const Side *h, Datum version)
 	return vector_covers(&h->settled, &v) && !version_is_of_counter(&v);
 }
 
-/* one leaf of the table, or its tombstones (tombid valid: then relid is the root) */
-static void
-scan_relation(Side *h, Oid relid, Oid tombid, Snapshot snapshot, ItemCallback callback, void *arg)
+/* a pass over all that the table holds */
+typedef struct Pass
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	Relation	tombs = OidIsValid(tombid) ? table_open(tombid, AccessShareLock) : NULL;
-	Relation	scanned = tombs ? tombs : rel;
-	FerryTable *table = table_lookup_required(relid);
-	MemoryContext scan_cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry verify scan", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext row_cxt = AllocSetContextCreate(scan_cxt, "ferry verify row", ALLOCSET_DEFAULT_SIZES);
-	VerifyDigest *d = digest_create(&h->shape, table, rel, scan_cxt);
-	TableScanDesc scan = table_beginscan(scanned, snapshot, 0, NULL);
+	Side	   *h;
+	Snapshot	snapshot;
+	ItemCallback callback;
+	void	   *arg;
+	bool		learn;			/* remember what the parts of relations come to */
+	FpNode	   *skip;			/* to this, what is known is added instead of being read; NULL: all is read */
+} Pass;
+
+/* some blocks of a relation, all if InvalidBlockNumber; known may be NULL */
+static void
+scan_blocks(Pass *pass, Relation scanned, const FerryTable *table, bool is_tombs, VerifyDigest *d,
+			BlockNumber start, BlockNumber nblocks, Known *known, MemoryContext row_cxt)
+{
+	Side	   *h = pass->h;
+	TableScanDesc scan = table_beginscan_strat(scanned, pass->snapshot, 0, NULL, true, false);
 	TupleTableSlot *slot = table_slot_create(scanned, NULL);
 	MemoryContext oldcontext = MemoryContextSwitchTo(row_cxt);
 	BlockNumber block = InvalidBlockNumber;
+	KnownPart  *part = NULL;
 
+	if (nblocks != InvalidBlockNumber)
+		heap_setscanlimits(scan, start, nblocks);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		Digest		digest;
 
+		if (ItemPointerGetBlockNumber(&slot->tts_tid) != block)
+		{
+			block = ItemPointerGetBlockNumber(&slot->tts_tid);
+			part = known ? known_part(known, block) : NULL;
+			MemoryContextReset(row_cxt);
+			pace_block(h->paced);
+		}
 		slot_getallattrs(slot);
-		if (tombs == NULL)
+		if (!is_tombs)
 			digest_row(d, slot->tts_values, slot->tts_isnull, &digest);
 		else if (!is_settled(h, slot->tts_values[table->nkeys]))
 			digest_tombstone(d, slot->tts_values, &digest);
 		else
 			continue;
-		callback(h, d, &digest, NULL, arg);
+		if (part)
+			fp_node_add(&part->sum, &digest.item);
+		pass->callback(h, d, &digest, NULL, pass->arg);
 		h->rows++;
-		if (ItemPointerGetBlockNumber(&slot->tts_tid) != block)
-		{
-			block = ItemPointerGetBlockNumber(&slot->tts_tid);
-			MemoryContextReset(row_cxt);
-			pace_block(h->paced);
-		}
 	}
 	MemoryContextSwitchTo(oldcontext);
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
+}
+
+/* the parts of a relation that are not known; of the others, what is */
+static void
+scan_unknown(Pass *pass, Relation rel, const FerryTable *table, VerifyDigest *d, Known *known, MemoryContext row_cxt)
+{
+	for (uint32 p = 0; p < known->nparts; p++)
+	{
+		BlockNumber start = p * KNOWN_PART_BLOCKS;
+		KnownPart  *part = &known->parts[p];
+
+		CHECK_FOR_INTERRUPTS();
+		if (!part->is_known)
+		{
+			scan_blocks(pass, rel, table, false, d, start, Min(known->nblocks - start, KNOWN_PART_BLOCKS), known, row_cxt);
+			continue;
+		}
+		fp_node_join(pass->skip, &part->sum);
+		pass->h->rows += part->sum.count;
+		pass->h->rows_known += part->sum.count;
+	}
+}
+
+/* one leaf of the table, or its tombstones (tombid valid: then relid is the root) */
+static void
+scan_relation(Pass *pass, Oid relid, Oid tombid)
+{
+	Side	   *h = pass->h;
+	Relation	rel = table_open(relid, AccessShareLock);
+	Relation	tombs = OidIsValid(tombid) ? table_open(tombid, AccessShareLock) : NULL;
+	FerryTable *table = table_lookup_required(relid);
+	MemoryContext scan_cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry verify scan", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext row_cxt = AllocSetContextCreate(scan_cxt, "ferry verify row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(scan_cxt);
+	VerifyDigest *d = digest_create(&h->shape, table, rel, scan_cxt);
+	Known	   *known = pass->learn && !tombs ? known_open(rel, h->asker, d) : NULL;
+
+	if (known && pass->skip)
+		scan_unknown(pass, rel, table, d, known, row_cxt);
+	else
+	{
+		if (known)
+			known_forget(known);
+		scan_blocks(pass, tombs ? tombs : rel, table, tombs != NULL, d, 0, InvalidBlockNumber, known, row_cxt);
+	}
+	if (known)
+		known_record(known, rel);
+	MemoryContextSwitchTo(oldcontext);
 	MemoryContextDelete(scan_cxt);
 	if (tombs)
 		table_close(tombs, NoLock);
@@ -158,27 +225,35 @@ scan_ranges(Side *h, ItemCallback callback, void *arg)
 	}
 }
 
-static void
-scan_table(Side *h, ItemCallback callback, void *arg)
+static List *
+leaves_of(Oid relid)
 {
-	Snapshot	snapshot;
-	List	   *leaves;
+	List	   *leaves = NIL;
 	ListCell   *lc;
-	Oid			tombid;
 
-	LockRelationOid(h->relid, AccessShareLock);
-	tombid = table_lookup_required(h->relid)->tombid;
-	leaves = find_all_inheritors(h->relid, AccessShareLock, NULL);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	h->rows = 0;
-	foreach(lc, leaves)
+	LockRelationOid(relid, AccessShareLock);
+	foreach(lc, find_all_inheritors(relid, AccessShareLock, NULL))
 	{
 		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
-			scan_relation(h, lfirst_oid(lc), InvalidOid, snapshot, callback, arg);
+			leaves = lappend_oid(leaves, lfirst_oid(lc));
 	}
-	scan_relation(h, h->relid, tombid, snapshot, callback, arg);
-	scan_ranges(h, callback, arg);
-	UnregisterSnapshot(snapshot);
+	return leaves;
+}
+
+static void
+scan_table(Pass *pass)
+{
+	Side	   *h = pass->h;
+	List	   *leaves = leaves_of(h->relid);
+	ListCell   *lc;
+
+	pass->h->rows = pass->h->rows_known = 0;
+	pass->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	foreach(lc, leaves)
+		scan_relation(pass, lfirst_oid(lc), InvalidOid);
+	scan_relation(pass, h->relid, table_lookup_required(h->relid)->tombid);
+	scan_ranges(h, pass->callback, pass->arg);
+	UnregisterSnapshot(pass->snapshot);
 }
 
 static void
@@ -190,9 +265,49 @@ add_to_tree(Side *h, VerifyDigest *d, const Digest *digest, const Version *range
 void
 side_scan(Side *h)
 {
+	Pass		pass = {.h = h,.callback = add_to_tree,.learn = h->asker != NODE_ID_NONE};
+
 	memset(h->tree.nodes, 0, sizeof(FpNode) * fp_tree_nodes(h->tree.depth));
-	scan_table(h, add_to_tree, NULL);
+	scan_table(&pass);
 	fp_tree_finish(&h->tree);
+}
+
+/* --- what is known --- */
+
+bool
+side_is_mostly_known(Side *h)
+{
+	List	   *leaves = leaves_of(h->relid);
+	ListCell   *lc;
+	uint64		blocks = 0;
+	uint64		known_blocks = 0;
+
+	foreach(lc, leaves)
+	{
+		Relation	rel = table_open(lfirst_oid(lc), NoLock);
+		VerifyDigest *d = digest_create(&h->shape, table_lookup_required(lfirst_oid(lc)), rel, CurrentMemoryContext);
+		Known	   *known = known_open(rel, h->asker, d);
+
+		blocks += known ? known->nblocks : RelationGetNumberOfBlocks(rel);
+		known_blocks += known ? known->known_blocks : 0;
+		table_close(rel, NoLock);
+	}
+	return known_blocks > 0 && (blocks - known_blocks) * ROOT_READS_AT_MOST <= blocks;
+}
+
+static void
+add_to_root(Side *h, VerifyDigest *d, const Digest *digest, const Version *range, void *arg)
+{
+	fp_node_add(arg, &digest->item);
+}
+
+void
+side_root(Side *h, FpNode *root)
+{
+	Pass		pass = {.h = h,.callback = add_to_root,.arg = root,.learn = true,.skip = root};
+
+	memset(root, 0, sizeof(*root));
+	scan_table(&pass);
 }
 
 /* --- items --- */
@@ -256,6 +371,7 @@ side_list(Side *h, const uint32_t *leaves, size_t nleaves, size_t max)
 {
 	HASHCTL		ctl = {0};
 	ListState	state;
+	Pass		pass = {.h = h,.callback = add_item,.arg = &state};
 
 	MemoryContextReset(h->items_cxt);
 	h->undead = NIL;
@@ -270,7 +386,7 @@ side_list(Side *h, const uint32_t *leaves, size_t nleaves, size_t max)
 	state.wanted = MemoryContextAllocZero(h->items_cxt, fp_level_width(h->tree.depth) / 8);
 	for (size_t i = 0; i < nleaves; i++)
 		state.wanted[leaves[i] / 8] |= 1 << (leaves[i] % 8);
-	scan_table(h, add_item, &state);
+	scan_table(&pass);
 	fp_items_sort(h->items, h->nitems);
 }
 

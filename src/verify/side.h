@@ -39,8 +39,10 @@ typedef struct Side
 	VerifyShape shape;
 	NodeVector	settled;		/* tombstones at or below this are left out */
 	bool		paced;			/* sleep by ferry.verify_cost_limit */
+	NodeId		asker;			/* whose hash key is used again: parts that nobody has touched are known (known.c) */
 	FpTree		tree;
 	uint64		rows;			/* that the last scan saw */
+	uint64		rows_known;		/* of those, not read */
 
 	/* of the last side_list() */
 	MemoryContext items_cxt;
@@ -53,14 +55,22 @@ typedef struct Side
 /*
  * In a context of its own below parent; the table is looked up and locked by each
  * of the calls below.  settled is what both sides know that every member holds:
- * who has removed a tombstone below it, and who has not yet, do not differ.
+ * who has removed a tombstone below it, and who has not yet, do not differ.  asker
+ * is NODE_ID_NONE if the hash key is a fresh one, so that nothing is worth remembering.
  */
 extern Side *side_create(MemoryContext parent, Oid relid, const VerifyShape *shape, const NodeVector *settled,
-						 int depth, bool paced);
+						 int depth, bool paced, NodeId asker);
 extern void side_free(Side *h);
 
 /* read the table once: fills the tree */
 extern void side_scan(Side *h);
+
+/*
+ * The sum of the tree without the tree, and without reading what is known: which
+ * is worth its while if that is most of the table.
+ */
+extern bool side_is_mostly_known(Side *h);
+extern void side_root(Side *h, FpNode *root);
 
 /*
  * Read it again for the items of these leaves (sorted), and keep their keys.

@@ -12,6 +12,7 @@ CREATE TABLE ferry.verified (
 	started_at		timestamptz NOT NULL,
 	finished_at		timestamptz NOT NULL,
 	rows_compared	bigint NOT NULL,
+	rows_known		bigint NOT NULL,
 	ranges			bigint NOT NULL,
 	bytes			bigint NOT NULL,
 	differing		bigint NOT NULL,
@@ -32,13 +33,29 @@ COMMENT ON COLUMN ferry.verified.table_since IS 'added_at of that table, likewis
 CREATE TABLE ferry.verify_answer (LIKE ferry.verified);
 COMMENT ON TABLE ferry.verify_answer IS 'what runs on demand found, until ferry.verify() returns it: other runs write to ferry.verified meanwhile';
 
+CREATE TABLE ferry.verify_known (
+	asker	bigint,
+	relid	oid,
+	parts	bytea NOT NULL,
+	PRIMARY KEY (asker, relid)
+);
+COMMENT ON TABLE ferry.verify_known IS 'fingerprints of parts of tables, with the LSN of the page of the visibility map under which they hold (src/verify/known.c)';
+REVOKE ALL ON ferry.verify_known FROM PUBLIC;
+
+CREATE TABLE ferry.verify_key (
+	key		bytea NOT NULL,
+	since	timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE ferry.verify_key IS 'the hash key under which this node compares by schedule, for a day';
+REVOKE ALL ON ferry.verify_key FROM PUBLIC;
+
 CREATE FUNCTION ferry._verify_due() RETURNS timestamptz
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_verify_due';
 COMMENT ON FUNCTION ferry._verify_due() IS 'internal: when the next verification by schedule is due; null if never';
 
 CREATE VIEW ferry.verification AS
-	SELECT p.name AS peer, r.relid AS relation, v.started_at AS last_run, v.deep, v.rows_compared, v.ranges, v.bytes,
+	SELECT p.name AS peer, r.relid AS relation, v.started_at AS last_run, v.deep, v.rows_compared, v.rows_known, v.ranges, v.bytes,
 		   v.differing, v.repaired, v.mismatched, v.undecided, v.finished_at - v.started_at AS duration, v.error,
 		   v.proven_equal_at, v.proven_deep_at, coalesce(v.divergences, 0) AS divergences, v.orphans,
 		   ferry._verify_due() AS next_run
@@ -47,7 +64,8 @@ CREATE VIEW ferry.verification AS
 		LEFT JOIN ferry.verified v ON v.peer = p.name AND v.relid = r.relid
 			AND v.peer_since = p.created_at AND v.table_since = r.added_at;
 COMMENT ON VIEW ferry.verification IS 'per peer and table: the last comparison, what it found, and since when both are proven equal';
-COMMENT ON COLUMN ferry.verification.rows_compared IS 'rows and tombstones that this node read';
+COMMENT ON COLUMN ferry.verification.rows_compared IS 'rows and tombstones of this node';
+COMMENT ON COLUMN ferry.verification.rows_known IS 'of those, rows that nobody had touched since an earlier run by schedule, so that they were not read again';
 COMMENT ON COLUMN ferry.verification.ranges IS 'fingerprints of ranges that were compared';
 COMMENT ON COLUMN ferry.verification.bytes IS 'bytes exchanged with the peer';
 COMMENT ON COLUMN ferry.verification.differing IS 'rows that one side should have held and did not, or held with another content';
@@ -114,7 +132,7 @@ BEGIN
 	END IF;
 	RETURN QUERY
 		WITH v AS (DELETE FROM ferry.verify_answer a WHERE a.run = this RETURNING a.*)
-		SELECT v.peer, v.relid::regclass, v.started_at, v.deep, v.rows_compared, v.ranges, v.bytes,
+		SELECT v.peer, v.relid::regclass, v.started_at, v.deep, v.rows_compared, v.rows_known, v.ranges, v.bytes,
 			   v.differing, v.repaired, v.mismatched, v.undecided, v.finished_at - v.started_at, v.error,
 			   v.proven_equal_at, v.proven_deep_at, v.divergences, v.orphans, ferry._verify_due()
 		FROM v ORDER BY v.peer, v.relid::regclass::text;
@@ -175,13 +193,23 @@ CREATE FUNCTION ferry._verify_common(schema text, name text, columns text[], typ
 COMMENT ON FUNCTION ferry._verify_common(text, text, text[], text[]) IS 'internal: which of these columns are here too';
 REVOKE ALL ON FUNCTION ferry._verify_common(text, text, text[], text[]) FROM PUBLIC;
 
-CREATE FUNCTION ferry._verify_scan(schema text, name text, key bytea, columns text[], with_value boolean[],
-									 settled bytea, depth int, paced boolean)
+CREATE FUNCTION ferry._verify_root(schema text, name text, key bytea, columns text[], with_value boolean[],
+									 settled bytea, paced boolean, asker bigint)
 	RETURNS bytea
-	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'ferry_verify_root';
+COMMENT ON FUNCTION ferry._verify_root(text, text, bytea, text[], boolean[], bytea, boolean, bigint) IS 'internal: the root of a tree of fingerprints, if most of the table is known from before; else null';
+REVOKE ALL ON FUNCTION ferry._verify_root(text, text, bytea, text[], boolean[], bytea, boolean, bigint) FROM PUBLIC;
+
+CREATE FUNCTION ferry._verify_scan(schema text, name text, key bytea, columns text[], with_value boolean[],
+									 settled bytea, depth int, paced boolean, asker bigint DEFAULT 0)
+	RETURNS bytea
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
 	AS 'MODULE_PATHNAME', 'ferry_verify_scan';
-COMMENT ON FUNCTION ferry._verify_scan(text, text, bytea, text[], boolean[], bytea, int, boolean) IS 'internal: read a table into a tree of fingerprints; the root';
-REVOKE ALL ON FUNCTION ferry._verify_scan(text, text, bytea, text[], boolean[], bytea, int, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION ferry._verify_scan(text, text, bytea, text[], boolean[], bytea, int, boolean, bigint) IS 'internal: read a table into a tree of fingerprints; the root';
+REVOKE ALL ON FUNCTION ferry._verify_scan(text, text, bytea, text[], boolean[], bytea, int, boolean, bigint) FROM PUBLIC;
 
 CREATE FUNCTION ferry._verify_children(level int, nodes bytea) RETURNS bytea
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE

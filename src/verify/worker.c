@@ -155,14 +155,14 @@ read_work(const Order *order, List **peers, List **tables, MemoryContext cxt)
 
 /* --- what came of it --- */
 
-#define RESULT_NATTS 17
+#define RESULT_NATTS 18
 
 static void
 record_result(const Order *order, const PeerToVerify *peer, const TableToVerify *table, const Comparison *c,
 			  TimestampTz started, uint64 bytes, const char *error, MemoryContext cxt)
 {
 	static const Oid types[RESULT_NATTS] = {NAMEOID, OIDOID, INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID};
+		INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID};
 	Datum		args[RESULT_NATTS];
 	char		nulls[RESULT_NATTS + 1];
 	bool		clean = error == NULL && comparison_is_clean(c);
@@ -197,6 +197,7 @@ record_result(const Order *order, const PeerToVerify *peer, const TableToVerify 
 	nulls[i++] = clean && order->deep ? ' ' : 'n';
 	args[i] = Int64GetDatum(table->orphans);
 	nulls[i++] = table->orphans >= 0 ? ' ' : 'n';
+	args[i++] = Int64GetDatum(c->rows_known);
 	/* of one that was dropped since, and came again, nothing is gone on with */
 	SPI_execute_with_args("DELETE FROM ferry.verified v USING ferry.peer p, ferry.registered_table r "
 						  "WHERE v.peer = $1 AND v.relid = $2 AND p.name = $1 AND r.relid = $2 "
@@ -204,13 +205,13 @@ record_result(const Order *order, const PeerToVerify *peer, const TableToVerify 
 						  2, (Oid *) types, args, nulls, false, 0);
 	SPI_execute_with_args("WITH a AS (INSERT INTO ferry.verified AS v (peer, relid, run, deep, started_at, finished_at, rows_compared, "
 						  "ranges, bytes, differing, repaired, mismatched, undecided, error, proven_equal_at, "
-						  "proven_deep_at, orphans, divergences, peer_since, table_since) "
-						  "SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $10, "
+						  "proven_deep_at, orphans, rows_known, divergences, peer_since, table_since) "
+						  "SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $10, "
 						  "p.created_at, r.added_at "
 						  "FROM ferry.peer p, ferry.registered_table r WHERE p.name = $1 AND r.relid = $2 "
 						  "ON CONFLICT (peer, relid) DO UPDATE SET run = excluded.run, deep = excluded.deep, "
 						  "started_at = excluded.started_at, finished_at = excluded.finished_at, "
-						  "rows_compared = excluded.rows_compared, ranges = excluded.ranges, bytes = excluded.bytes, "
+						  "rows_compared = excluded.rows_compared, rows_known = excluded.rows_known, ranges = excluded.ranges, bytes = excluded.bytes, "
 						  "differing = excluded.differing, repaired = excluded.repaired, "
 						  "mismatched = excluded.mismatched, undecided = excluded.undecided, error = excluded.error, "
 						  "proven_equal_at = coalesce(excluded.proven_equal_at, v.proven_equal_at), "
@@ -317,6 +318,7 @@ verify_table(const Order *order, const PeerToVerify *peer, Remote *r, const Tabl
 	c.deep = order->deep;
 	c.repair = order->repair;
 	c.paced = order->run == 0;
+	c.may_skip = order->run == 0 && !order->deep;
 	if (error == NULL)
 	{
 		show_progress(peer, table->relid, order);
@@ -427,7 +429,8 @@ ferry_verify_main(Datum arg)
 	background_pin_settings();
 	SetConfigOption("lock_timeout", VERIFY_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	pgstat_report_appname("ferry verifier");
-	pace_lower_priority();
+	if (order.run == 0)
+		pace_lower_priority();
 
 	cxt = AllocSetContextCreate(TopMemoryContext, "ferry verifier", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(cxt);

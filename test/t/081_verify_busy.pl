@@ -143,7 +143,7 @@ sub lie
 	return $error;
 }
 my $invalid = qr/^peer "b" gave an invalid answer to a verification/;
-my $scan = 'schema text, name text, key bytea, columns text[], with_value boolean[], settled bytea, depth int, paced boolean';
+my $scan = 'schema text, name text, key bytea, columns text[], with_value boolean[], settled bytea, depth int, paced boolean, asker bigint DEFAULT 0';
 like(lie('_verify_common', 'schema text, name text, columns text[], types text[]', q('\x0202020202020202')), qr/$invalid/, 'too many columns');
 like(lie('_verify_scan', $scan, q('\x')), qr/$invalid.*truncated/, 'no root');
 like(lie('_verify_scan', $scan, 'NULL'), qr/$invalid.*null/, 'null');
