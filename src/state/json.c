@@ -147,11 +147,19 @@ range_to_jsonb(const Version *range)
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&ps, WJB_END_OBJECT, NULL)));
 }
 
+static int
+compare_ranges(const void *a, const void *b)
+{
+	return dot_compare((*(const Version *const *) a)->last, (*(const Version *const *) b)->last);
+}
+
 Datum
-ranges_to_jsonb(const Version *const *ranges, int n)
+ranges_to_jsonb(const Version **ranges, int n)
 {
 	JsonbParseState *ps = NULL;
 
+	/* in whatever order they arrived here: equal states look equal */
+	qsort(ranges, n, sizeof(*ranges), compare_ranges);
 	pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
 	json_push_key(&ps, "truncates");
 	pushJsonbValue(&ps, WJB_BEGIN_ARRAY, NULL);
