@@ -83,7 +83,7 @@ write_again(ApplyTarget *t, const RowState *key)
 		RowState   *row = state_from_slot(table, found.slot);
 		Version		before = row->version;
 
-		version_write(&before, node_stamp(), NULL, 0, table->plain_ids, table->nplain,
+		version_touch(&before, node_stamp(), table->plain_ids, table->nplain,
 					  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, true, &row->version);
 		if (target_update(t, &found, row))
 			return;
@@ -96,7 +96,8 @@ write_again(ApplyTarget *t, const RowState *key)
 		if (tomb == NULL)
 			return;
 		before = tomb->version;
-		state_local_delete(table, &before, node_stamp(), &tomb->version);
+		version_touch(&before, node_stamp(), table->plain_ids, table->nplain,
+					  table->mode == MERGE_MODE_COLUMN, table->life == LIFE_UPDATE_WINS, false, &tomb->version);
 		tombstone_put(table, tomb, &tid);
 	}
 }

@@ -10,7 +10,9 @@
  *				or one for the whole row (row mode).  Columns that merge by a
  *				strategy: see parts.c.
  *	life		last_wins: one more register, written by every write, so that
- *				its dot is always the last one.  update_wins: the set of dots
+ *				its dot is the last one (and that of the whole row in row mode),
+ *				but where the last write was only to outlive a TRUNCATE
+ *				(range.c).  update_wins: the set of dots
  *				that keep the row alive, merged as an optimised OR-set without
  *				tombstones (Bieniusa, Zawirski, Preguica, Shapiro, Baquero,
  *				Balegas, Duarte: "An optimized conflict-free replicated set",
@@ -180,6 +182,19 @@ settle_version(const MergeRules *rules, const MergeSide *local, const MergeSide 
 		version_prune(&plan->version, rules->horizon, NULL);
 }
 
+/* under last_wins: the dot stays with its register */
+static void
+put_life(const Version *winner, Version *out)
+{
+	Dot			d = version_life_dot(winner);
+
+	if (dot_equal(d, out->last))
+		return;
+	out->live = core_alloc(sizeof(Dot));
+	out->live[0] = d;
+	out->nlive = 1;
+}
+
 /* one side includes the other: nothing to decide */
 static void
 plan_dominated(const MergeSide *winner, MergeOutcome outcome, MergePlan *plan)
@@ -196,7 +211,10 @@ merge_plan(const MergeRules *rules, const MergeSide *local, const MergeSide *rem
 	const Version *l = local->version;
 	const Version *r = remote->version;
 	VersionOrder order = version_compare(r, l);
-	bool		remote_later = dot_compare(r->last, l->last) > 0;
+	bool		by_life = rules->life == LIFE_LAST_WINS;
+	Dot			of_l = by_life ? version_life_dot(l) : l->last;
+	Dot			of_r = by_life ? version_life_dot(r) : r->last;
+	bool		remote_later = dot_compare(of_r, of_l) > 0;
 	bool		same_last = dot_equal(r->last, l->last);
 	bool		contested;
 
@@ -218,10 +236,10 @@ merge_plan(const MergeRules *rules, const MergeSide *local, const MergeSide *rem
 	plan->contested = core_alloc(sizeof(bool) * (rules->n + 1));
 	plan->joined = core_alloc(sizeof(bool) * (rules->n + 1));
 	memset(plan->joined, 0, sizeof(bool) * (rules->n + 1));
-	plan->version.last = remote_later ? r->last : l->last;
+	plan->version.last = dot_compare(r->last, l->last) > 0 ? r->last : l->last;
 	merge_vectors(l, r, &plan->version);
 
-	contested = is_contested(l, l->last, r, r->last);
+	contested = is_contested(l, of_l, r, of_r);
 	if (rules->mode == MERGE_MODE_COLUMN)
 		merge_columns(l, r, rules->ids, rules->n, plan);
 	else
@@ -243,6 +261,7 @@ merge_plan(const MergeRules *rules, const MergeSide *local, const MergeSide *rem
 	{
 		plan->alive = remote_later ? remote->alive : local->alive;
 		plan->life_from_remote = remote_later;
+		put_life(remote_later ? r : l, &plan->version);
 	}
 	settle_version(rules, local, remote, plan);
 }

@@ -24,6 +24,11 @@
  * whoever has seen what.  So do a counter's contributions: of one node's the one
  * counts that goes with the later entry, or none.
  *
+ * The successor must not win where the row beside the TRUNCATE would have lost: its own
+ * dot is later than that of many a write that it has not seen.  So under last_wins
+ * the row's life, and all of it in row mode, keeps the dot that it had.  (A row in
+ * row mode under update_wins has no place for it.)
+ *
  * None of this can be told to a node that has merged the successor, or anything that
  * was written after the range, before it has the range itself: it may hold what was
  * killed in a row that the successor includes in part.  So a range travels ahead of
@@ -58,9 +63,11 @@ range_was_outlived(const Version *range, const Version *v)
 		else
 			out = true;
 	}
-	/* a writer's later entry hides its earlier one, but not where that wrote a column */
+	/* a writer's later entry hides its earlier one, but not where that wrote a column, or decides over life */
 	for (int c = 0; c < v->ncols && !in; c++)
 		in = version_covers(range, v->cols[c].dot);
+	for (int i = 0; i < v->nlive && !in; i++)
+		in = version_covers(range, v->live[i]);
 	return in && out;
 }
 
@@ -128,7 +135,7 @@ range_succeed(const Version *v, const Version *range, Dot d, const uint16_t *ids
 {
 	Version		joined = range_join(v, range->vv, range->nvv);
 
-	version_write(&joined, d, NULL, 0, ids, n, track_columns, update_wins, alive, out);
+	version_touch(&joined, d, ids, n, track_columns, update_wins, alive, out);
 	take_over(out, range, d);
 }
 

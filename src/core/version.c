@@ -277,6 +277,18 @@ version_write(const Version *v, Dot d, const uint16_t *changed, int nchanged,
 }
 
 void
+version_touch(const Version *v, Dot d, const uint16_t *all, int nall,
+			  bool track_columns, bool update_wins, bool alive, Version *out)
+{
+	version_write(v, d, NULL, 0, all, nall, track_columns, update_wins, alive, out);
+	if (update_wins)
+		return;
+	out->live = core_alloc(sizeof(Dot));
+	out->live[0] = version_life_dot(v);
+	out->nlive = 1;
+}
+
+void
 version_sort_columns(ColumnDot *cols, int n)
 {
 	/* groups come as sorted runs: insertion sort is close to linear for the usual one or two */

@@ -38,7 +38,8 @@ struct NodeVector;				/* core/vector.h */
  * vv holds every writer including last.node, sorted by node; an entry is never
  * 0.  cols holds the columns whose dot differs from last (in column mode),
  * sorted by column id.  live holds the dots that keep the row alive under
- * update_wins, sorted; under last_wins it is empty and means nothing.  parts
+ * update_wins, sorted; under last_wins the one that decides over life and death, if
+ * that is not the last (version_life_dot).  parts
  * holds the columns that are not registers, sorted by column id (core/parts.h).
  *
  * pruned: entries of vv have been dropped that the horizon covered.  horizon: the
@@ -105,6 +106,20 @@ version_needs_horizon(const Version *v)
 	return v->pruned || v->nparts > 0;
 }
 extern Dot	version_column_dot(const Version *v, uint16_t col);
+
+/* under last_wins: when the row was written, made or deleted last */
+static inline Dot
+version_life_dot(const Version *v)
+{
+	return v->nlive > 0 ? v->live[v->nlive - 1] : v->last;
+}
+
+/*
+ * As version_write of no column at all: for a write that says nothing new, and wins
+ * against nobody, but is to be told.
+ */
+extern void version_touch(const Version *v, Dot d, const uint16_t *all, int nall,
+						  bool track_columns, bool update_wins, bool alive, Version *out);
 
 /* a column's parts, NULL if it is a register */
 extern ColumnParts *version_column_parts(const Version *v, uint16_t col);

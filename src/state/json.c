@@ -17,7 +17,8 @@
  * array of such objects, if ferry.state() gave it: it is merged first (core/range.c).
  *
  * "columns" holds those that an older dot than the last wrote, "live" the dots
- * that keep a row alive where they are not just the last one; both are left out
+ * that keep a row alive (under last_wins: the one that decides whether it is) where
+ * they are not just the last one; both are left out
  * when empty, as is "strategies" (json_strategies.c).  "horizon" is there if entries
  * of "vv" were dropped: up to there the state has seen everything.  "json_null"
  * names columns of type jsonb that hold the JSON null, which would else be NULL;

@@ -188,8 +188,8 @@ get_live(const FerryTable *table, JsonbContainer *array, Version *v)
 {
 	int			n = JsonContainerSize(array);
 
-	if (table->life != LIFE_UPDATE_WINS)
-		bad_state("\"live\" belongs to tables under update_wins.");
+	if (table->life != LIFE_UPDATE_WINS && n != 1)
+		bad_state("\"live\" is one dot in tables under last_wins.");
 	if (n > VERSION_MAX_LIVE)
 		bad_state("\"live\" has more than %d entries.", VERSION_MAX_LIVE);
 	v->live = palloc(sizeof(Dot) * Max(n, 1));

@@ -19,9 +19,10 @@ my $tables = q{
 	CREATE TABLE p (id int, k int, v int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
 	CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
 	CREATE TABLE p2 (v int, k int NOT NULL, id int NOT NULL); ALTER TABLE p ATTACH PARTITION p2 FOR VALUES IN (2);
+	CREATE TABLE l (id int PRIMARY KEY, a int, b int);
 	CREATE TABLE s (id int PRIMARY KEY, tags int[]);
 	SELECT ferry.add_table(x::regclass) FROM unnest('{t,parent,child,p,s}'::text[]) x;
-	SELECT ferry.add_table('r', merge => 'row', on_delete => 'update_wins')};
+	SELECT ferry.add_table('r', merge => 'row', on_delete => 'update_wins'), ferry.add_table('l', merge => 'row')};
 for my $i (0 .. 2)
 {
 	ferry_node($node[$i], "n$i");
@@ -38,7 +39,7 @@ sub ids { my ($i, $t) = @_; return q1($i, "SELECT coalesce(string_agg(id::text, 
 sub same
 {
 	my ($what) = @_;
-	for my $t (qw(t r parent child p s))
+	for my $t (qw(t r l parent child p s))
 	{
 		is(q1($_, "SELECT * FROM $t ORDER BY 1, 2"), q1(0, "SELECT * FROM $t ORDER BY 1, 2"), "$what: $t of n$_ equals n0, versions included") for 1, 2;
 	}
@@ -141,6 +142,21 @@ q1(0, "UPDATE s SET tags = tags || 5");
 meet();
 same('set');
 is(q1(2, 'SELECT tags FROM s'), '{1,2,5}', 'an element that it killed elsewhere stays where the row outlived it');
+
+# who meets it writes again what outlived it: that wins against no write which is later than the row's own
+part();
+resume(1, 0);
+q1(0, "INSERT INTO $_ VALUES (921, 1, 1)") for qw(t l);
+$node[1]->poll_query_until('postgres', 'SELECT count(*) = 2 FROM (SELECT id FROM t UNION ALL SELECT id FROM l) x WHERE id = 921');
+pause(1, 0);
+q1(0, 'TRUNCATE t, l');
+q1(1, "DELETE FROM $_ WHERE id = 921") for qw(t l);
+q1(2, "INSERT INTO $_ VALUES (921, 3, 3)") for qw(t l);
+resume(1, 0);
+$node[1]->poll_query_until('postgres', "SELECT version::text = '" . ranges(0, $_) . "' FROM ferry.range_tombstone WHERE relid = '$_'::regclass") for qw(t l);
+meet();
+same('written again');
+is(q1($_, 'SELECT a, b FROM t WHERE id = 921') . ';' . q1($_, 'SELECT a, b FROM l WHERE id = 921'), '3|3;3|3', "n$_: the birth that is later than the death stands") for 0 .. 2;
 
 # two nodes at once, and one that was restarted since
 part();

@@ -15,6 +15,7 @@
 #include "tap.h"
 #include "core/merge.h"
 #include "core/narrow.h"
+#include "core/range.h"
 #include "core/wire.h"
 #include "core/zip.h"
 
@@ -651,6 +652,43 @@ test_zip_hostile(int rounds)
 	arena_reset();
 }
 
+/*
+ * A row that died beside a TRUNCATE is written again by who meets it, later than a
+ * birth elsewhere that is later than the death: the birth stands.
+ */
+static void
+test_outlived(void)
+{
+	const uint16_t all[] = {2, 3};
+	const NodeId truncating = 1,
+				killer = 2,
+				maker = 3;
+
+	for (int m = 0; m < 2; m++)
+		for (int order = 0; order < 2; order++)
+		{
+			MergeRules	rules = {m == 0 ? MERGE_MODE_COLUMN : MERGE_MODE_ROW, LIFE_LAST_WINS, all, 2, NULL};
+			Version		row;
+			Version		dead;
+			Version		range;
+			Version		successor;
+			Version		birth;
+			MergeSide	sides[2] = {{&successor, false}, {&birth, true}};
+			MergePlan	plan;
+
+			version_init(&row, (Dot) {100, truncating});
+			version_write(&row, (Dot) {200, killer}, NULL, 0, all, 2, m == 0, false, false, &dead);
+			version_init(&range, (Dot) {150, truncating});
+			version_init(&birth, (Dot) {300, maker});
+			ok(range_was_outlived(&range, &dead), "a death beside a TRUNCATE outlives it");
+			range_succeed(&dead, &range, (Dot) {400, killer}, all, 2, m == 0, false, false, &successor);
+			merge_plan(&rules, &sides[order], &sides[1 - order], &plan);
+			ok(plan.outcome == MERGE_MERGED && plan.alive && dot_equal(version_life_dot(&plan.version), birth.last) &&
+			   plan.version.last.hlc == 400, "its successor does not win against a later birth");
+		}
+	arena_reset();
+}
+
 int
 main(void)
 {
@@ -662,6 +700,7 @@ main(void)
 	test_narrow(LIFE_LAST_WINS, 40000);
 	test_narrow(LIFE_UPDATE_WINS, 40000);
 	test_version();
+	test_outlived();
 	test_wire();
 	test_hostile_versions(200000);
 	test_rewrite(20000);
