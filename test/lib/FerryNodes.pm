@@ -7,7 +7,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(ferry_cluster ferry_node ferry_dsn ferry_link ferry_settled ferry_error ferry_meshed ferry_equal ferry_load ferry_end_load);
+our @EXPORT = qw(ferry_cluster ferry_node ferry_dsn ferry_link ferry_settled ferry_error ferry_meshed ferry_equal ferry_load ferry_end_load
+	ferry_settle_all ferry_verify ferry_plant ferry_tombstones);
 
 # a running server that preloads ferry
 sub ferry_cluster
@@ -108,5 +109,34 @@ sub ferry_load
 }
 
 sub ferry_end_load { my ($load) = @_; $load->signal('INT'); $load->finish; return; }
+
+# each of these holds what all of them had committed
+sub ferry_settle_all
+{
+	my (@n) = @_;
+	for my $token (map { $_->safe_psql('postgres', 'SELECT ferry.token()') } @n)
+	{
+		$_->safe_psql('postgres', "SELECT ferry.wait_for('$token', '60 s')") for @n;
+	}
+	return;
+}
+
+# what a verification on demand finds, where it finds something
+sub ferry_verify
+{
+	my ($n, $args) = @_;
+	return $n->safe_psql('postgres',
+		"SET client_min_messages = error; SELECT peer, relation, differing, repaired, mismatched, undecided, error FROM ferry.verify($args) WHERE differing + undecided > 0 OR error IS NOT NULL");
+}
+
+# a change behind ferry's back
+sub ferry_plant { my ($n, $sql) = @_; $n->safe_psql('postgres', "SET session_replication_role = replica; $sql"); return; }
+
+# the table of a table's tombstones
+sub ferry_tombstones
+{
+	my ($n, $table) = @_;
+	return $n->safe_psql('postgres', "SELECT tombstones FROM ferry.tables WHERE relation = '$table'::regclass");
+}
 
 1;

@@ -47,48 +47,26 @@ $b->safe_psql('postgres', q{
 	UPDATE t SET b = 'of b' WHERE id % 7 = 0;
 	UPDATE r SET k1 = k1 + 1000, k2 = 'x' WHERE v < 20; UPDATE l SET id = upper(id) WHERE v < 20;
 	DELETE FROM t WHERE id % 50 = 0; DELETE FROM r WHERE v % 50 = 0; DELETE FROM l WHERE v % 50 = 0; DELETE FROM p WHERE id % 50 = 0});
-settle_all();
+ferry_settle_all(@node);
 $c->safe_psql('postgres', q{UPDATE t SET a = -1 WHERE id % 11 = 0});
-settle_all();
+ferry_settle_all(@node);
 
-# each holds what all others had committed
-sub settle_all
-{
-	for my $token (map { $_->safe_psql('postgres', 'SELECT ferry.token()') } @node)
-	{
-		$_->safe_psql('postgres', "SELECT ferry.wait_for('$token', '60 s')") for @node;
-	}
-	return;
-}
-sub verify
-{
-	my ($n, $args) = @_;
-	return $n->safe_psql('postgres',
-		"SET client_min_messages = error; SELECT peer, relation, differing, repaired, mismatched, undecided, error FROM ferry.verify($args) WHERE differing + undecided > 0 OR error IS NOT NULL");
-}
 sub same
 {
 	my ($what) = @_;
-	settle_all();
+	ferry_settle_all(@node);
 	my $all = "SELECT id, a, b, c, ferry.version_dot(_ferry) FROM t ORDER BY id; SELECT * FROM r ORDER BY 1; SELECT * FROM l ORDER BY id; SELECT id, part, v, ferry.version_dot(_ferry) FROM p ORDER BY id";
 	my @content = map { $_->safe_psql('postgres', $all) } @node;
 	is($content[1], $content[0], "$what: b is as a");
 	is($content[2], $content[0], "$what: c is as a");
 	return;
 }
-# behind ferry's back
-sub plant
-{
-	my ($n, $sql) = @_;
-	$n->safe_psql('postgres', "SET session_replication_role = replica; $sql");
-	return;
-}
 
 # --- equal nodes ---
 
 my $written = 'SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables';
-is(verify($a, ''), '', 'equal nodes have no differences');
-is(verify($b, 'deep => true'), '', 'nor have their values');
+is(ferry_verify($a, ''), '', 'equal nodes have no differences');
+is(ferry_verify($b, 'deep => true'), '', 'nor have their values');
 is($b->safe_psql('postgres', "SELECT bool_and(proven_equal_at IS NOT NULL AND proven_deep_at IS NOT NULL AND ranges = 1 AND bytes BETWEEN 100 AND 2000 AND rows_compared > 0 AND error IS NULL), count(*) FROM ferry.verification"),
 	't|8', 'and are proven equal by one fingerprint a table');
 is($a->safe_psql('postgres', "SELECT rows_compared FROM ferry.verify('t', 'b')"), '5000', 'rows and tombstones are compared');
@@ -129,86 +107,86 @@ is($a->safe_psql('postgres', 'SELECT count(*) FROM ferry.verify(); SELECT max(n)
 
 # --- rows and tombstones lost ---
 
-plant($a, 'DELETE FROM t WHERE id BETWEEN 1 AND 40; DELETE FROM p WHERE id < 10');
-is(verify($a, "peer => 'b', repair => false"), "b|p|9|0|0|0|\nb|t|40|0|0|0|", 'lost rows are found');
+ferry_plant($a, 'DELETE FROM t WHERE id BETWEEN 1 AND 40; DELETE FROM p WHERE id < 10');
+is(ferry_verify($a, "peer => 'b', repair => false"), "b|p|9|0|0|0|\nb|t|40|0|0|0|", 'lost rows are found');
 is($a->safe_psql('postgres', 'SELECT count(*) FROM t WHERE id <= 40'), '0', 'and left if no repair is wanted');
-is(verify($a, "peer => 'b'"), "b|p|9|9|0|0|\nb|t|40|40|0|0|", 'lost rows are repaired');
+is(ferry_verify($a, "peer => 'b'"), "b|p|9|9|0|0|\nb|t|40|40|0|0|", 'lost rows are repaired');
 is($a->safe_psql('postgres', "SELECT kind, rule, winner, count(*), count(local_row), count(remote_row) FROM ferry.conflicts GROUP BY 1, 2, 3"),
 	'divergence|missing_row|remote|49|0|49', 'each is on record');
 is($a->safe_psql('postgres', "SELECT differing, divergences FROM ferry.verification WHERE relation = 't'::regclass AND peer = 'b'"), '40|80', 'and counted');
 same('lost rows');
-is(verify($a, ''), '', 'then all is equal');
+is(ferry_verify($a, ''), '', 'then all is equal');
 
-plant($a, 'DELETE FROM r WHERE v BETWEEN 100 AND 120; DELETE FROM l WHERE v < 30');
-is(verify($b, "peer => 'a'"), "a|l|29|29|0|0|\na|r|20|20|0|0|", 'what the peer has lost is repaired there');
+ferry_plant($a, 'DELETE FROM r WHERE v BETWEEN 100 AND 120; DELETE FROM l WHERE v < 30');
+is(ferry_verify($b, "peer => 'a'"), "a|l|29|29|0|0|\na|r|20|20|0|0|", 'what the peer has lost is repaired there');
 same('rows lost there');
 
-plant($c, 'DELETE FROM ' . $c->safe_psql('postgres', "SELECT tombstones FROM ferry.tables WHERE relation = 't'::regclass"));
-is(verify($c, "'t', 'a'"), 'a|t|100|100|0|0|', 'lost tombstones are repaired');
+ferry_plant($c, 'DELETE FROM ' . $c->safe_psql('postgres', "SELECT tombstones FROM ferry.tables WHERE relation = 't'::regclass"));
+is(ferry_verify($c, "'t', 'a'"), 'a|t|100|100|0|0|', 'lost tombstones are repaired');
 same('lost tombstones');
 
 # --- old versions come back ---
 
 $a->safe_psql('postgres', "CREATE TABLE dump AS SELECT * FROM t WHERE id <= 1000");
 $b->safe_psql('postgres', "UPDATE t SET b = 'later' WHERE id <= 1000 AND id % 2 = 0; DELETE FROM t WHERE id <= 1000 AND id % 10 = 1; INSERT INTO t VALUES (1, 'new', 6001, 1)");
-settle_all();
-plant($a, 'DELETE FROM t; INSERT INTO t SELECT * FROM dump; DELETE FROM ' . $a->safe_psql('postgres', "SELECT tombstones FROM ferry.tables WHERE relation = 't'::regclass"));
-my $report = verify($a, "'t', 'b'");
+ferry_settle_all(@node);
+ferry_plant($a, 'DELETE FROM t; INSERT INTO t SELECT * FROM dump; DELETE FROM ' . $a->safe_psql('postgres', "SELECT tombstones FROM ferry.tables WHERE relation = 't'::regclass"));
+my $report = ferry_verify($a, "'t', 'b'");
 like($report, qr/^b\|t\|(\d+)\|\1\|0\|0\|$/, 'a table restored from an old dump is repaired');
 same('an old dump');
 
 # --- metadata lost ---
 
-plant($a, "UPDATE t SET _ferry = (SELECT _ferry FROM dump WHERE id = 12) WHERE id IN (2002, 2003)");
-$report = verify($b, "'t', 'a'");
+ferry_plant($a, "UPDATE t SET _ferry = (SELECT _ferry FROM dump WHERE id = 12) WHERE id IN (2002, 2003)");
+$report = ferry_verify($b, "'t', 'a'");
 like($report, qr/^a\|t\|2\|2\|/, 'lost metadata is repaired');
 same('lost metadata');
 
 # --- a value changed under an unchanged version ---
 
-plant($b, "UPDATE t SET b = 'rotten' WHERE id = 3001; UPDATE p SET v = 'rotten' WHERE id = 301");
-is(verify($a, ''), '', 'a value changed behind our back does not show in the versions');
-is(verify($a, 'deep => true, repair => false'), "b|p|1|0|1|0|\nb|t|1|0|1|0|", 'but in the values');
-is(verify($b, "peer => 'a', deep => true"), "a|p|1|1|1|0|\na|t|1|1|1|0|", 'the node that stands alone is outvoted');
+ferry_plant($b, "UPDATE t SET b = 'rotten' WHERE id = 3001; UPDATE p SET v = 'rotten' WHERE id = 301");
+is(ferry_verify($a, ''), '', 'a value changed behind our back does not show in the versions');
+is(ferry_verify($a, 'deep => true, repair => false'), "b|p|1|0|1|0|\nb|t|1|0|1|0|", 'but in the values');
+is(ferry_verify($b, "peer => 'a', deep => true"), "a|p|1|1|1|0|\na|t|1|1|1|0|", 'the node that stands alone is outvoted');
 is($b->safe_psql('postgres', "SELECT local_row->>'b', remote_row->>'b', winner, rule, columns FROM ferry.conflicts WHERE relation = 'public.t' ORDER BY id DESC LIMIT 1"),
 	'rotten|b3001|remote|majority|{b}', 'with both images on record');
 same('a majority');
 is($c->safe_psql('postgres', 'SELECT b FROM t WHERE id = 3001'), 'b3001', 'the rotten value is gone');
-is(verify($c, 'deep => true'), '', 'values are equal');
+is(ferry_verify($c, 'deep => true'), '', 'values are equal');
 
-plant($c, "ALTER TABLE t DROP CONSTRAINT t_a_check; UPDATE t SET a = 2000000 WHERE id = 3002; ALTER TABLE t ADD CONSTRAINT t_a_check CHECK (a < 1000000) NOT VALID");
-is(verify($a, "'t', 'c', deep => true"), 'c|t|1|1|1|0|', 'a side that violates its constraints loses');
+ferry_plant($c, "ALTER TABLE t DROP CONSTRAINT t_a_check; UPDATE t SET a = 2000000 WHERE id = 3002; ALTER TABLE t ADD CONSTRAINT t_a_check CHECK (a < 1000000) NOT VALID");
+is(ferry_verify($a, "'t', 'c', deep => true"), 'c|t|1|1|1|0|', 'a side that violates its constraints loses');
 is($a->safe_psql('postgres', "SELECT winner, rule FROM ferry.conflicts ORDER BY id DESC LIMIT 1"), 'local|constraints', 'and the record says why');
 same('constraints');
 
 # two nodes alone cannot tell
 for my $n ($a, $b) { $n->safe_psql('postgres', "SELECT ferry.drop_peer('c')"); }
-plant($b, "UPDATE t SET b = 'rotten' WHERE id IN (3005, 3004)");
-is(verify($a, "'t', 'b', deep => true"), 'b|t|2|0|2|0|', 'where nobody can tell it is left');
-is(verify($a, "'t', 'b', deep => true"), 'b|t|2|0|2|0|', 'and found again');
+ferry_plant($b, "UPDATE t SET b = 'rotten' WHERE id IN (3005, 3004)");
+is(ferry_verify($a, "'t', 'b', deep => true"), 'b|t|2|0|2|0|', 'where nobody can tell it is left');
+is(ferry_verify($a, "'t', 'b', deep => true"), 'b|t|2|0|2|0|', 'and found again');
 is($a->safe_psql('postgres', "SELECT count(*) FROM ferry.conflicts WHERE winner = 'none'"), '2', 'but recorded once');
 $a->safe_psql('postgres', q{SELECT ferry.heal('t', '{"id": 3005}', 'local')});
 $b->safe_psql('postgres', q{SELECT ferry.heal('t', '{"id": 3004}', 'local', 'a')});
 ferry_settled($_) for $a, $b;
 my $healed = "SELECT id, b FROM t WHERE id IN (3005, 3004) ORDER BY id";
 is($_->safe_psql('postgres', $healed), "3004|rotten\n3005|b3005", 'ferry.heal makes the choice a write') for $a, $b;
-is(verify($a, "'t', 'b', deep => true"), '', 'and both are equal');
+is(ferry_verify($a, "'t', 'b', deep => true"), '', 'and both are equal');
 my ($rc, $out, $err) = $a->psql('postgres', q{SELECT ferry.heal('t', '{"id": 3005}', 'local')});
 like($err, qr/no undecided divergence/, 'nothing is left to heal');
 
 # --- beyond repair ---
 
-plant($a, "DELETE FROM t WHERE id = 3010; ALTER TABLE t ADD CONSTRAINT no_3010 CHECK (id <> 3010)");
-is(verify($a, "'t', 'b'"), 'b|t|1|0|0|0|', 'a row that cannot be merged is no repair');
+ferry_plant($a, "DELETE FROM t WHERE id = 3010; ALTER TABLE t ADD CONSTRAINT no_3010 CHECK (id <> 3010)");
+is(ferry_verify($a, "'t', 'b'"), 'b|t|1|0|0|0|', 'a row that cannot be merged is no repair');
 is($a->safe_psql('postgres', "SELECT key->>'id' FROM ferry.quarantine"), '3010', 'it is in quarantine');
-is(verify($a, "'t', 'b'"), 'b|t|1|0|0|0|', 'it still counts as differing');
+is(ferry_verify($a, "'t', 'b'"), 'b|t|1|0|0|0|', 'it still counts as differing');
 is($a->safe_psql('postgres', "SELECT count(*) FROM ferry.quarantine"), '1', 'but waits once');
 $a->safe_psql('postgres', "ALTER TABLE t DROP CONSTRAINT no_3010; SELECT ferry.retry_quarantine()");
-is(verify($a, "'t', 'b'"), '', 'once the cause is gone all is equal');
+is(ferry_verify($a, "'t', 'b'"), '', 'once the cause is gone all is equal');
 
 # --- the schedule ---
 
-plant($a, 'DELETE FROM t WHERE id = 3020');
+ferry_plant($a, 'DELETE FROM t WHERE id = 3020');
 $a->append_conf('postgresql.conf', "ferry.verify_interval = 1\nferry.verify_cost_limit = 1\nferry.verify_cost_delay = 1");
 $a->reload;
 ok($a->poll_query_until('postgres', 'SELECT count(*) = 1 FROM t WHERE id = 3020'), 'the verifier comes by schedule');

@@ -35,35 +35,10 @@ for my $i (0 .. 2)
 }
 $_->poll_query_until('postgres', "SELECT count(*) = 2 AND bool_and(state = 'streaming') FROM ferry.lag") for @node;
 
-sub settle_all
-{
-	for my $token (map { $_->safe_psql('postgres', 'SELECT ferry.token()') } @node)
-	{
-		$_->safe_psql('postgres', "SELECT ferry.wait_for('$token', '60 s')") for @node;
-	}
-	return;
-}
-sub verify
-{
-	my ($n, $args) = @_;
-	return $n->safe_psql('postgres',
-		"SET client_min_messages = error; SELECT peer, relation, differing, repaired, mismatched, undecided, error FROM ferry.verify($args) WHERE differing + undecided > 0 OR error IS NOT NULL");
-}
-sub plant
-{
-	my ($n, $sql) = @_;
-	$n->safe_psql('postgres', "SET session_replication_role = replica; $sql");
-	return;
-}
-sub tombstones
-{
-	my ($n, $table) = @_;
-	return $n->safe_psql('postgres', "SELECT tombstones FROM ferry.tables WHERE relation = '$table'::regclass");
-}
 sub same
 {
 	my ($what) = @_;
-	settle_all();
+	ferry_settle_all(@node);
 	my $all = 'SELECT id, a, b, ferry.version_dot(_ferry) FROM t ORDER BY id; SELECT id, a, b, ferry.version_dot(_ferry) FROM r ORDER BY id; SELECT id, a FROM u ORDER BY id; SELECT id, n, tags FROM s ORDER BY id';
 	my @content = map { $_->safe_psql('postgres', $all) } @node;
 	is($content[$_], $content[0], "$what: $name[$_] is as a") for 1, 2;
@@ -73,7 +48,7 @@ sub same
 sub pruned
 {
 	my @who = @_ ? @_ : @node;
-	settle_all();
+	ferry_settle_all(@node);
 	for my $n (@node)
 	{
 		my ($id, $stamp) = split /\|/, $n->safe_psql('postgres', "SELECT e.origin, e.hlc FROM ferry.nodes l, ferry._vector_entries(split_part(ferry.token(), '+', 1)) e WHERE l.is_local AND e.origin = l.node_id");
@@ -90,12 +65,12 @@ sub pruned
 $a->safe_psql('postgres', q{
 	INSERT INTO t SELECT i, i, 'a' FROM generate_series(1, 600) i; INSERT INTO r SELECT i, i, 'a' FROM generate_series(1, 200) i;
 	INSERT INTO u SELECT i, i FROM generate_series(1, 200) i; INSERT INTO s SELECT i, 1, ARRAY[i] FROM generate_series(1, 100) i});
-settle_all();
+ferry_settle_all(@node);
 for my $i (1, 2)
 {
 	$node[$i]->safe_psql('postgres', qq{UPDATE t SET b = '$name[$i]' WHERE id % 3 = $i; UPDATE r SET b = '$name[$i]' WHERE id % 3 = $i;
 		UPDATE u SET a = a + 1 WHERE id % 3 = $i; UPDATE s SET n = n + 1, tags = tags || (1000 * $i + id) WHERE id % 3 <= $i});
-	settle_all();
+	ferry_settle_all(@node);
 }
 pruned();
 $c->safe_psql('postgres', 'ALTER SYSTEM SET ferry.housekeeping_ms = 3600000; SELECT pg_reload_conf()');
@@ -103,28 +78,28 @@ $c->safe_psql('postgres', 'ALTER SYSTEM SET ferry.housekeeping_ms = 3600000; SEL
 $b->safe_psql('postgres', q{UPDATE t SET a = -a WHERE id % 2 = 0; UPDATE r SET a = -a WHERE id % 2 = 0; UPDATE u SET a = -a WHERE id % 2 = 0;
 	UPDATE s SET n = n + 1, tags = tags || (3000 + id) WHERE id % 2 = 0; DELETE FROM t WHERE id % 5 = 0; DELETE FROM r WHERE id % 5 = 0; DELETE FROM u WHERE id % 5 = 0});
 $a->safe_psql('postgres', q{UPDATE t SET b = 'x' WHERE id % 7 = 0; DELETE FROM s WHERE id % 4 = 0; INSERT INTO t SELECT i, 0, 'again' FROM generate_series(5, 100, 5) i ON CONFLICT DO NOTHING});
-settle_all();
+ferry_settle_all(@node);
 for my $n (@node)
 {
-	is(verify($n, ''), '', $n->name . ': versions pruned under different horizons do not differ');
-	is(verify($n, 'deep => true'), '', $n->name . ': nor do their values');
+	is(ferry_verify($n, ''), '', $n->name . ': versions pruned under different horizons do not differ');
+	is(ferry_verify($n, 'deep => true'), '', $n->name . ': nor do their values');
 }
 # a and b have removed their tombstones, c has not
-$_->poll_query_until('postgres', "SELECT count(*) = 0 FROM " . tombstones($_, 't')) for $a, $b;
-isnt($c->safe_psql('postgres', 'SELECT count(*) FROM ' . tombstones($c, 't')), '0', 'one node has tombstones that the others have removed');
-is(verify($a, ''), '', 'which is no difference');
-is(verify($c, ''), '', 'seen from there either');
+$_->poll_query_until('postgres', "SELECT count(*) = 0 FROM " . ferry_tombstones($_, 't')) for $a, $b;
+isnt($c->safe_psql('postgres', 'SELECT count(*) FROM ' . ferry_tombstones($c, 't')), '0', 'one node has tombstones that the others have removed');
+is(ferry_verify($a, ''), '', 'which is no difference');
+is(ferry_verify($c, ''), '', 'seen from there either');
 is($c->safe_psql('postgres', "SELECT max(ranges) FROM ferry.verification WHERE relation IN ('t'::regclass, 'r'::regclass, 'u'::regclass)"), '1', 'nor does it make work');
 same('pruned');
 
 # --- what is lost below the horizon ---
 
-plant($a, 'DELETE FROM t WHERE id BETWEEN 201 AND 240 AND id % 5 <> 0; DELETE FROM r WHERE id BETWEEN 51 AND 54; DELETE FROM s WHERE id BETWEEN 50 AND 51');
-is(verify($a, "peer => 'b'"), "b|r|4|4|0|0|\nb|s|2|2|0|0|\nb|t|32|32|0|0|", 'rows lost below the horizon are repaired');
-plant($c, 'DELETE FROM t WHERE id BETWEEN 301 AND 304');
-is(verify($a, "peer => 'c'"), 'c|t|4|4|0|0|', 'on the side of the peer too');
-plant($b, "UPDATE t SET b = 'rotten' WHERE id = 401; UPDATE s SET n = 99 WHERE id = 53");
-is(verify($a, "peer => 'b', deep => true"), "b|s|1|1|1|0|\nb|t|1|1|1|0|", 'values changed under a pruned version are found');
+ferry_plant($a, 'DELETE FROM t WHERE id BETWEEN 201 AND 240 AND id % 5 <> 0; DELETE FROM r WHERE id BETWEEN 51 AND 54; DELETE FROM s WHERE id BETWEEN 50 AND 51');
+is(ferry_verify($a, "peer => 'b'"), "b|r|4|4|0|0|\nb|s|2|2|0|0|\nb|t|32|32|0|0|", 'rows lost below the horizon are repaired');
+ferry_plant($c, 'DELETE FROM t WHERE id BETWEEN 301 AND 304');
+is(ferry_verify($a, "peer => 'c'"), 'c|t|4|4|0|0|', 'on the side of the peer too');
+ferry_plant($b, "UPDATE t SET b = 'rotten' WHERE id = 401; UPDATE s SET n = 99 WHERE id = 53");
+is(ferry_verify($a, "peer => 'b', deep => true"), "b|s|1|1|1|0|\nb|t|1|1|1|0|", 'values changed under a pruned version are found');
 same('lost below the horizon');
 
 # of a counter, the tombstone is kept for good: a key that is born again goes on from its sum
@@ -132,11 +107,11 @@ pruned($a, $b);
 for my $side ([ $a, 'here' ], [ $b, 'there' ])
 {
 	my ($n, $where) = @$side;
-	plant($n, 'DELETE FROM ' . tombstones($n, 's'));
-	is(verify($a, "'s', 'b'"), 'b|s|25|25|0|0|', "tombstones of a counter that are lost $where are found and repaired, however old");
-	is($n->safe_psql('postgres', 'SELECT count(*) FROM ' . tombstones($n, 's')), '25', "and stand again $where");
+	ferry_plant($n, 'DELETE FROM ' . ferry_tombstones($n, 's'));
+	is(ferry_verify($a, "'s', 'b'"), 'b|s|25|25|0|0|', "tombstones of a counter that are lost $where are found and repaired, however old");
+	is($n->safe_psql('postgres', 'SELECT count(*) FROM ' . ferry_tombstones($n, 's')), '25', "and stand again $where");
 }
-is(verify($_, ''), '', 'then all is equal') for @node;
+is(ferry_verify($_, ''), '', 'then all is equal') for @node;
 $a->safe_psql('postgres', 'INSERT INTO s VALUES (4, 10)');
 $b->safe_psql('postgres', 'UPDATE s SET n = n + 1 WHERE id = 8; INSERT INTO s VALUES (8, 7)');
 same('counters born again');
@@ -149,25 +124,25 @@ my ($long, $split) = (431, 433);
 $b->safe_psql('postgres', "UPDATE t SET b = 'first' WHERE id IN ($long, $split)");
 pruned($a, $b);
 $a->safe_psql('postgres', "UPDATE t SET a = 0 WHERE id IN ($long, $split)");
-settle_all();
+ferry_settle_all(@node);
 my @length = map { $_->safe_psql('postgres', "SELECT sum(pg_column_size(_ferry)) FROM t WHERE id IN ($long, $split)") } $b, $c;
 cmp_ok($length[1], '>', $length[0], 'there are versions that two nodes hold in different lengths');
 my $right = $c->safe_psql('postgres', "SELECT b FROM t WHERE id = $long");
-plant($b, "UPDATE t SET b = 'rotten' WHERE id = $long");
+ferry_plant($b, "UPDATE t SET b = 'rotten' WHERE id = $long");
 # what the stream brings of it
 $b->safe_psql('postgres', "UPDATE t SET b = 'last' WHERE id = 434");
-settle_all();
+ferry_settle_all(@node);
 is($_->safe_psql('postgres', "SELECT b FROM t WHERE id = $long"), $right, 'a value changed behind our back does not spread, whatever was pruned') for $a, $c;
-is(verify($c, "'t', 'b'"), '', 'it is one version: only values tell');
-is(verify($c, "'t', 'b', deep => true, repair => false"), 'b|t|1|0|1|0|', 'the values differ, which is no matter of merging');
-is(verify($c, "'t', 'b', deep => true"), 'b|t|1|1|1|0|', 'the majority, one version all three, settles it');
+is(ferry_verify($c, "'t', 'b'"), '', 'it is one version: only values tell');
+is(ferry_verify($c, "'t', 'b', deep => true, repair => false"), 'b|t|1|0|1|0|', 'the values differ, which is no matter of merging');
+is(ferry_verify($c, "'t', 'b', deep => true"), 'b|t|1|1|1|0|', 'the majority, one version all three, settles it');
 is($c->safe_psql('postgres', "SELECT key, winner, rule, columns, local_row->>'b', remote_row->>'b' FROM ferry.conflicts ORDER BY id DESC LIMIT 1"), qq({"id": $long}|local|majority|{b}|$right|rotten), 'on record');
 same('one version in two lengths');
 is($b->safe_psql('postgres', "SELECT b FROM t WHERE id = $long"), $right, 'by what most nodes hold');
 
-plant($b, "UPDATE t SET b = 'of b' WHERE id = $split");
-plant($c, "UPDATE t SET b = 'of c' WHERE id = $split");
-is(verify($_->[0], "'t', '$_->[1]', deep => true"), "$_->[1]|t|1|0|1|0|", "three opinions: $_->[1] is not outvoted") for [ $a, 'b' ], [ $c, 'b' ], [ $b, 'c' ];
+ferry_plant($b, "UPDATE t SET b = 'of b' WHERE id = $split");
+ferry_plant($c, "UPDATE t SET b = 'of c' WHERE id = $split");
+is(ferry_verify($_->[0], "'t', '$_->[1]', deep => true"), "$_->[1]|t|1|0|1|0|", "three opinions: $_->[1] is not outvoted") for [ $a, 'b' ], [ $c, 'b' ], [ $b, 'c' ];
 is($a->safe_psql('postgres', "SELECT winner, rule FROM ferry.conflicts ORDER BY id DESC LIMIT 1"), 'none|same_version', 'nobody decides');
 $b->safe_psql('postgres', qq(SELECT ferry.heal('t', '{"id": $split}', 'remote', 'c')));
 same('three opinions');
@@ -207,11 +182,11 @@ pruned();
 my $frame = $b->safe_psql('postgres', 'SELECT states_of_v()');
 my $of_b = $b->safe_psql('postgres', 'SELECT node_id FROM ferry.nodes WHERE is_local');
 my $take = "SELECT ferry._verify_scan('public', 'v', '\\x000102030405060708090a0b0c0d0e0f', '{a}', '{false}', '\\x00', 1, false); SET client_min_messages = error; SELECT ferry._verify_take('b', $of_b, '$frame', true, 0)";
-plant($a, 'DELETE FROM v WHERE id = 1');
+ferry_plant($a, 'DELETE FROM v WHERE id = 1');
 is((split /\n/, $a->safe_psql('postgres', $take))[-1], '\\x01010000', 'a row below the horizon that is lost here, and not there, comes back');
 $a->safe_psql('postgres', 'DELETE FROM v');
 pruned();
-$a->poll_query_until('postgres', 'SELECT count(*) = 0 FROM ' . tombstones($a, 'v'));
+$a->poll_query_until('postgres', 'SELECT count(*) = 0 FROM ' . ferry_tombstones($a, 'v'));
 is((split /\n/, $a->safe_psql('postgres', $take))[-1], '\\x00000003', 'rows that died since they were read there do not, though their tombstones are gone');
 is($a->safe_psql('postgres', 'SELECT count(*) FROM v'), '0', 'they stay dead');
 
@@ -221,31 +196,31 @@ $a->safe_psql('postgres', 'CREATE TABLE dump AS SELECT * FROM t');
 # out of reach of pruning
 $_->safe_psql('postgres', "ALTER SYSTEM SET ferry.prune_after = -1; SELECT pg_reload_conf()") for @node;
 $b->safe_psql('postgres', 'TRUNCATE t');
-settle_all();
+ferry_settle_all(@node);
 $c->safe_psql('postgres', "INSERT INTO t VALUES (1, 1, 'after')");
-settle_all();
-is(verify($_, ''), '', $_->name . ' is equal after a TRUNCATE') for $a, $b;
+ferry_settle_all(@node);
+is(ferry_verify($_, ''), '', $_->name . ' is equal after a TRUNCATE') for $a, $b;
 
-plant($a, 'INSERT INTO t SELECT * FROM dump WHERE id BETWEEN 101 AND 144 AND id % 5 <> 0');
-is(verify($b, "'t', 'a', repair => false"), 'a|t|36|0|0|0|', 'rows that came back from before a TRUNCATE are found');
-is(verify($b, "'t', 'a'"), 'a|t|36|36|0|0|', 'and go');
-plant($a, 'INSERT INTO t SELECT * FROM dump WHERE id BETWEEN 101 AND 104');
-is(verify($a, "'t', 'c'"), 'c|t|4|4|0|0|', 'on the side that looks, too');
+ferry_plant($a, 'INSERT INTO t SELECT * FROM dump WHERE id BETWEEN 101 AND 144 AND id % 5 <> 0');
+is(ferry_verify($b, "'t', 'a', repair => false"), 'a|t|36|0|0|0|', 'rows that came back from before a TRUNCATE are found');
+is(ferry_verify($b, "'t', 'a'"), 'a|t|36|36|0|0|', 'and go');
+ferry_plant($a, 'INSERT INTO t SELECT * FROM dump WHERE id BETWEEN 101 AND 104');
+is(ferry_verify($a, "'t', 'c'"), 'c|t|4|4|0|0|', 'on the side that looks, too');
 is($a->safe_psql('postgres', "SELECT count(*), count(local_row), count(remote_row) FROM ferry.conflicts WHERE kind = 'divergence' AND rule = 'truncated_row' AND winner = 'remote'"), '40|40|0', 'and each is on record');
 same('rows from before a TRUNCATE');
 
 my $restored = $a->safe_psql('postgres', "SELECT format('INSERT INTO t (id, a, b, _ferry) VALUES (102, 5, %L, %L)', b, _ferry) FROM dump WHERE id = 102");
-plant($c, "DELETE FROM ferry.range_tombstone; $restored");
-is(verify($a, "'t', 'c'"), 'c|t|1|1|0|0|', 'a TRUNCATE that a node lacks reaches it');
+ferry_plant($c, "DELETE FROM ferry.range_tombstone; $restored");
+is(ferry_verify($a, "'t', 'c'"), 'c|t|1|1|0|0|', 'a TRUNCATE that a node lacks reaches it');
 is($c->safe_psql('postgres', "SELECT key, winner, rule FROM ferry.conflicts WHERE rule = 'missing_truncate'"), '{}|remote|missing_truncate', 'which is on record');
 is($c->safe_psql('postgres', 'SELECT count(*) FROM ferry.range_tombstone'), '1', 'it is in force there');
 same('a lost TRUNCATE');
-is(verify($_, ''), '', $_->name . ': then all is equal') for @node;
+is(ferry_verify($_, ''), '', $_->name . ': then all is equal') for @node;
 
 # --- beyond repair ---
 
-plant($a, "DELETE FROM t WHERE id = 1; ALTER TABLE t ADD CONSTRAINT no_1 CHECK (id <> 1)");
-is(verify($a, "'t', 'b'"), 'b|t|1|0|0|0|', 'a row that cannot be merged is not repaired');
+ferry_plant($a, "DELETE FROM t WHERE id = 1; ALTER TABLE t ADD CONSTRAINT no_1 CHECK (id <> 1)");
+is(ferry_verify($a, "'t', 'b'"), 'b|t|1|0|0|0|', 'a row that cannot be merged is not repaired');
 is($a->safe_psql('postgres', "SELECT winner, rule FROM ferry.conflicts WHERE kind = 'divergence' ORDER BY id DESC LIMIT 1"), 'none|quarantine', 'and nobody says that it was');
 my ($rc, $out, $err) = $a->psql('postgres', q{SELECT ferry.heal('t', '{"id": 1}', 'remote')});
 like($err, qr/no undecided divergence/, 'nor that there is a choice');
@@ -255,9 +230,9 @@ same('out of quarantine');
 # --- orphans ---
 
 $a->safe_psql('postgres', q{INSERT INTO parent SELECT i, 'p' FROM generate_series(1, 10) i; INSERT INTO child SELECT i, i, 'p', nullif(i - 1, 0) FROM generate_series(1, 10) i; INSERT INTO child VALUES (11, NULL, 'p', NULL)});
-settle_all();
+ferry_settle_all(@node);
 is($a->safe_psql('postgres', "SELECT orphans FROM ferry.verify('child', 'b')"), '0', 'no orphans');
-plant($_, 'DELETE FROM parent WHERE k1 IN (3, 4); DELETE FROM child WHERE id = 7') for @node;
+ferry_plant($_, 'DELETE FROM parent WHERE k1 IN (3, 4); DELETE FROM child WHERE id = 7') for @node;
 is($a->safe_psql('postgres', "SET client_min_messages = error; SELECT orphans, differing FROM ferry.verify('child', 'b')"), '3|0', 'orphans are counted');
 is($a->safe_psql('postgres', "SELECT constraint_name, key FROM ferry.orphans('child') ORDER BY 1, 2::text"), qq{child_k1_k2_fkey|{"id": 3}\nchild_k1_k2_fkey|{"id": 4}\nchild_up to_fkey|{"id": 8}}, 'and named');
 like(slurp_file($a->logfile), qr/WARNING: .*3 foreign keys of table "child" refer to rows that do not exist/, 'and told in the log');

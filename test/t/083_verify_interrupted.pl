@@ -47,12 +47,6 @@ my $content = 'SELECT md5(string_agg(x::text, chr(10) ORDER BY id)) FROM t x UNI
 my $truth = $a->safe_psql('postgres', $content);
 is($b->safe_psql('postgres', $content), $truth, 'both begin equal');
 
-sub tombstones
-{
-	my ($n, $table) = @_;
-	return $n->safe_psql('postgres', "SELECT tombstones FROM ferry.tables WHERE relation = '$table'::regclass");
-}
-
 # damage of each node to rows that the other one keeps: a has the even ids, b the odd ones
 sub damage
 {
@@ -68,8 +62,8 @@ sub damage
 			my $columns = $table eq 't' ? 'id, v, x, _ferry' : 'id, v, _ferry';
 			my $sql = 'SET session_replication_role = replica; ';
 			$sql .= "DELETE FROM $table WHERE $rows; " if $kind != 2;
-			$sql .= "INSERT INTO $table ($columns) SELECT $columns FROM dump_$table d WHERE $rows ON CONFLICT DO NOTHING; DELETE FROM " . tombstones($node[$i], $table) . " WHERE $keys" if $kind == 1;
-			$sql .= 'DELETE FROM ' . tombstones($node[$i], $table) . " WHERE $keys" if $kind == 2;
+			$sql .= "INSERT INTO $table ($columns) SELECT $columns FROM dump_$table d WHERE $rows ON CONFLICT DO NOTHING; DELETE FROM " . ferry_tombstones($node[$i], $table) . " WHERE $keys" if $kind == 1;
+			$sql .= 'DELETE FROM ' . ferry_tombstones($node[$i], $table) . " WHERE $keys" if $kind == 2;
 			$node[$i]->safe_psql('postgres', $sql);
 			$done .= "$name[$i].$table: kind $kind, $rows; ";
 		}

@@ -35,9 +35,6 @@ $a->safe_psql('postgres', "INSERT INTO t SELECT i, 'v' || i, repeat('x', 60) FRO
 	INSERT INTO p SELECT i, 1 + i % 2, repeat('p', 70) FROM generate_series(1, 50000) i; INSERT INTO small VALUES (1)");
 ferry_settled($_) for @node;
 
-# behind ferry's back
-sub plant { my ($n, $sql) = @_; $n->safe_psql('postgres', "SET session_replication_role = replica; $sql"); return; }
-
 sub schedule
 {
 	my ($n, $s) = @_;
@@ -100,13 +97,13 @@ is(known($a), "$rows|0|0|t", 'until VACUUM has been by, and it is read once more
 # --- whatever is planted is found, here and there ---
 
 my @planted = (
-	[ 'rows deleted', sub { plant($_[0], 'DELETE FROM t WHERE id BETWEEN 11 AND 15') }, '5|5|0' ],
-	[ 'rows deleted, and VACUUM has been by', sub { plant($_[0], 'DELETE FROM t WHERE id BETWEEN 21 AND 25'); $_[0]->safe_psql('postgres', 'VACUUM (INDEX_CLEANUP on) t') }, '5|5|0' ],
-	[ 'the last rows deleted, and the file is cut', sub { plant($_[0], "DELETE FROM t WHERE id > $rows - 500"); $_[0]->safe_psql('postgres', 'VACUUM (INDEX_CLEANUP on) t') }, '500|500|0' ],
-	[ 'a version put back', sub { plant($_[0], "UPDATE t SET _ferry = (SELECT _ferry FROM t WHERE id = 1) WHERE id = 77"); }, '1|1|0' ],
-	[ 'the same, and VACUUM has been by', sub { plant($_[0], "UPDATE t SET _ferry = (SELECT _ferry FROM t WHERE id = 1) WHERE id = 77"); $_[0]->safe_psql('postgres', 'VACUUM (FREEZE, INDEX_CLEANUP on) t') }, '1|1|0' ],
-	[ 'a table restored from a dump', sub { plant($_[0], "CREATE TABLE old AS SELECT * FROM t WHERE id <> 33; DELETE FROM t; INSERT INTO t SELECT * FROM old; DROP TABLE old"); $_[0]->safe_psql('postgres', 'VACUUM (FULL, FREEZE) t') }, '1|1|0' ],
-	[ 'rows deleted before a crash', sub { plant($_[0], 'DELETE FROM t WHERE id BETWEEN 41 AND 45'); $_[0]->stop('immediate'); $_[0]->start; ferry_meshed(@node) }, '5|5|0' ]);
+	[ 'rows deleted', sub { ferry_plant($_[0], 'DELETE FROM t WHERE id BETWEEN 11 AND 15') }, '5|5|0' ],
+	[ 'rows deleted, and VACUUM has been by', sub { ferry_plant($_[0], 'DELETE FROM t WHERE id BETWEEN 21 AND 25'); $_[0]->safe_psql('postgres', 'VACUUM (INDEX_CLEANUP on) t') }, '5|5|0' ],
+	[ 'the last rows deleted, and the file is cut', sub { ferry_plant($_[0], "DELETE FROM t WHERE id > $rows - 500"); $_[0]->safe_psql('postgres', 'VACUUM (INDEX_CLEANUP on) t') }, '500|500|0' ],
+	[ 'a version put back', sub { ferry_plant($_[0], "UPDATE t SET _ferry = (SELECT _ferry FROM t WHERE id = 1) WHERE id = 77"); }, '1|1|0' ],
+	[ 'the same, and VACUUM has been by', sub { ferry_plant($_[0], "UPDATE t SET _ferry = (SELECT _ferry FROM t WHERE id = 1) WHERE id = 77"); $_[0]->safe_psql('postgres', 'VACUUM (FREEZE, INDEX_CLEANUP on) t') }, '1|1|0' ],
+	[ 'a table restored from a dump', sub { ferry_plant($_[0], "CREATE TABLE old AS SELECT * FROM t WHERE id <> 33; DELETE FROM t; INSERT INTO t SELECT * FROM old; DROP TABLE old"); $_[0]->safe_psql('postgres', 'VACUUM (FULL, FREEZE) t') }, '1|1|0' ],
+	[ 'rows deleted before a crash', sub { ferry_plant($_[0], 'DELETE FROM t WHERE id BETWEEN 41 AND 45'); $_[0]->stop('immediate'); $_[0]->start; ferry_meshed(@node) }, '5|5|0' ]);
 for my $i (0 .. $#planted * 2 + 1)
 {
 	# in turn here and there; all of them on both sides with MORE=1
@@ -119,9 +116,9 @@ for my $i (0 .. $#planted * 2 + 1)
 	is($_->safe_psql('postgres', 'SELECT count(*) FROM t'), $rows, "$where: mended") for @node;
 }
 known($a);
-plant($b, 'DELETE FROM p2 WHERE id = 501');
+ferry_plant($b, 'DELETE FROM p2 WHERE id = 501');
 is(differing($a, 'p'), '1|1|0', 'found in a partition');
-plant($a, 'DELETE FROM small');
+ferry_plant($a, 'DELETE FROM small');
 is(differing($a, 'small'), '1|1|0', 'and in a small table');
 
 # --- what is on record is no matter of trust ---
