@@ -243,23 +243,41 @@ sub memory
 }
 
 # the price that writers pay, without a link: ferry against nothing
+# what writers pay: two servers side by side, taking turns, so that both see the same machine
 sub write_path
 {
-	my ($system) = @_;
-	my $pair = BenchPair->new($system, single => 1);
-	$pair->make_tables($scale);
-	$pair->pgbench('-N -M prepared -c 2 -j 2 -T 2');
+	my ($round, @systems) = @_;
+	my %pair = map { $_ => BenchPair->new($_, single => 1) } @systems;
+	for (@systems)
+	{
+		$pair{$_}->make_tables($scale);
+		$pair{$_}->pgbench('-N -M prepared -c 2 -j 2 -T 2');
+	}
+	my $turns = sub {
+		my ($what, $n, $figure) = @_;
+		my %figures;
+		for my $turn (1 .. $n)
+		{
+			push @{ $figures{$_} }, $figure->($pair{$_}) for ($round + $turn) % 2 ? @systems : reverse @systems;
+		}
+		note_figure($what, $_, median(@{ $figures{$_} })) for @systems;
+	};
 	for my $kind ([ 'simple update', '-N' ], [ 'tpcb-like', '' ])
 	{
-		note_figure("write path, $kind->[0], transactions/s", $system, $pair->pgbench("$kind->[1] -M prepared -c 2 -j 2 -T 10"));
+		$turns->("write path, $kind->[0], transactions/s", 3, sub { $_[0]->pgbench("$kind->[1] -M prepared -c 2 -j 2 -T 4") });
 	}
-	my $start = time;
-	$pair->copy_bulk(2 * $rows);
-	note_figure('write path, COPY, rows/s', $system, 2 * $rows / (time - $start));
-	$start = time;
-	$pair->source->do('UPDATE bulk SET a = a + 1');
-	note_figure('write path, bulk update, rows/s', $system, 2 * $rows / (time - $start));
-	$pair->stop;
+	my $n = 2 * $rows;
+	# the disk is quiet when each begins
+	my $timed = sub {
+		my ($p, $before, $work) = @_;
+		$p->source->do($_) for @$before, 'CHECKPOINT';
+		my $start = time;
+		$work->();
+		return $n / (time - $start);
+	};
+	$turns->('write path, COPY, rows/s', 3, sub { my ($p) = @_; $timed->($p, ['TRUNCATE bulk'], sub { $p->copy_bulk($n) }) });
+	$turns->('write path, bulk update, rows/s', 3, sub { my ($p) = @_; $timed->($p, [], sub { $p->source->do('UPDATE bulk SET a = a + 1') }) });
+	$_->stop for values %pair;
 	return;
 }
 
@@ -272,7 +290,7 @@ for my $round (1 .. $rounds)
 	if ($part{live}) { live($_) for @systems; }
 	if ($part{bytes} && $round == 1) { bytes($_) for @systems; }
 	if ($part{memory} && $round == 1) { memory($_) for @systems; }
-	if ($part{write}) { write_path($_) for 'none', grep { $_ eq 'ferry' } @systems; }
+	if ($part{write}) { write_path($round, 'none', grep { $_ eq 'ferry' } @systems); }
 }
 
 # --- the table ---
