@@ -2,6 +2,7 @@
 package BenchMesh;
 use strict;
 use warnings;
+use BenchPair;
 use DBI;
 use Time::HiRes qw(time usleep);
 
@@ -133,12 +134,7 @@ sub cpu_us
 		my ($id, $links) = $self->dbh($i)->selectrow_array('SELECT lpad(to_hex(node_id), 8, \'0\'), (SELECT array_agg(pid) FROM ferry.lag) FROM ferry.nodes WHERE is_local');
 		my %senders = map { ($_ => 1) } map { @{ $self->dbh($_)->selectcol_arrayref("SELECT active_pid FROM pg_replication_slots
 			WHERE active AND slot_name LIKE 'ferry\\_%\\_$id'") } } grep { $_ != $i } 1 .. $self->{n};
-		for my $pid (@$links, keys %senders)
-		{
-			open my $f, '<', "/proc/$pid/stat" or next;
-			my @x = split ' ', (<$f> =~ s/.*\)//r);
-			$sum += ($x[11] + $x[12]) * 10000;
-		}
+		$sum += 1e6 * BenchPair::own_cpu($_) for @$links, keys %senders;
 	}
 	return $sum;
 }

@@ -240,6 +240,8 @@ sub pids
 	return ($sender, $applier);
 }
 
+sub median { my @s = sort { $a <=> $b } @_; return @s % 2 ? $s[ @s / 2 ] : ($s[ @s / 2 - 1 ] + $s[ @s / 2 ]) / 2; }
+
 # memory of its own that a process holds, MB
 sub own_memory
 {

@@ -29,8 +29,6 @@ sub note_figure
 	return;
 }
 
-sub median { my @s = sort { $a <=> $b } @_; return @s % 2 ? $s[ @s / 2 ] : ($s[ @s / 2 - 1 ] + $s[ @s / 2 ]) / 2; }
-
 # --- parts ---
 
 my @bulk = (
@@ -242,8 +240,7 @@ sub memory
 	return;
 }
 
-# the price that writers pay, without a link: ferry against nothing
-# what writers pay: two servers side by side, taking turns, so that both see the same machine
+# what writers pay without a link, ferry against nothing: two servers take turns, so that both see the same machine
 sub write_path
 {
 	my ($round, @systems) = @_;
@@ -260,7 +257,7 @@ sub write_path
 		{
 			push @{ $figures{$_} }, $figure->($pair{$_}) for ($round + $turn) % 2 ? @systems : reverse @systems;
 		}
-		note_figure($what, $_, median(@{ $figures{$_} })) for @systems;
+		note_figure($what, $_, BenchPair::median(@{ $figures{$_} })) for @systems;
 	};
 	for my $kind ([ 'simple update', '-N' ], [ 'tpcb-like', '' ])
 	{
@@ -312,7 +309,7 @@ for my $what (@order)
 	for my $system (grep { $result{$what}{$_} } @columns)
 	{
 		my @s = sort { $a <=> $b } @{ $result{$what}{$system} };
-		my $m = median(@s);
+		my $m = BenchPair::median(@s);
 		$base //= $m;
 		push @line, sprintf('%s %s (%s-%s) x%.2f', $system, map({ shown($_) } $m, $s[0], $s[-1]), $base ? $m / $base : 0);
 		push @bars, [ $what, $system, $m, $base ? $m / $base : 0 ];

@@ -19,7 +19,6 @@ sub note_figure
 	printf STDERR "# %s, %s: %.2f\n", $what, $system, $figure;
 	return;
 }
-sub median { my @s = sort { $a <=> $b } @_; return @s % 2 ? $s[ @s / 2 ] : ($s[ @s / 2 - 1 ] + $s[ @s / 2 ]) / 2; }
 
 # --- memory of the servers' processes: the most that any of them had of its own ---
 
@@ -33,7 +32,7 @@ sub watch_memory
 	if ($pid)
 	{
 		close $write;
-		return sub { kill 'TERM', $pid; my $said = join '', <$read>; waitpid $pid, 0; return $said / 1024; };
+		return sub { kill 'TERM', $pid; my $said = join '', <$read>; waitpid $pid, 0; return $said; };
 	}
 	$_->{InactiveDestroy} = 1 for values %{ $pair->{dbh} };
 	close $read;
@@ -43,8 +42,8 @@ sub watch_memory
 	{
 		for my $child (map { split ' ', _first_line("/proc/$_/task/$_/children") } @masters)
 		{
-			my ($kb) = _whole("/proc/$child/status") =~ /^RssAnon:\s+(\d+)/m;
-			$most = $kb if $kb && $kb > $most;
+			my $mb = BenchPair::own_memory($child);
+			$most = $mb if $mb > $most;
 		}
 		usleep(100_000);
 	}
@@ -197,8 +196,8 @@ for my $what (@order)
 	for my $system (grep { $result{$what}{$_} } @systems)
 	{
 		my @s = sort { $a <=> $b } @{ $result{$what}{$system} };
-		$base //= median(@s);
-		push @line, sprintf('%s %.4g (%.4g-%.4g) x%.2f', $system, median(@s), $s[0], $s[-1], $base ? median(@s) / $base : 0);
+		$base //= BenchPair::median(@s);
+		push @line, sprintf('%s %.4g (%.4g-%.4g) x%.2f', $system, BenchPair::median(@s), $s[0], $s[-1], $base ? BenchPair::median(@s) / $base : 0);
 	}
 	printf "%-58s %s\n", $what, join(' | ', @line);
 }

@@ -21,7 +21,6 @@ my $rows = $ENV{ROWS} || 100000 * $ENV{SCALE};
 my $rounds = $ENV{ROUNDS};
 
 sub sorted { return sort { $a <=> $b } @_; }
-sub median { my @s = sorted(@_); return @s % 2 ? $s[ @s / 2 ] : ($s[ @s / 2 - 1 ] + $s[ @s / 2 ]) / 2; }
 sub show { my ($what, $figure) = @_; printf "%-64s %s\n", $what, $figure; return; }
 sub until_true { my ($dbh, $sql) = @_; usleep(50_000) until ($dbh->selectrow_array($sql))[0]; return; }
 
@@ -90,8 +89,8 @@ for my $deep ($all ? ('false', 'true') : ())
 {
 	my @r = map { verify($deep) } 1 .. 3;
 	my $kind = $deep eq 'true' ? 'deep' : 'shallow';
-	show("$kind comparison of equal tables, rows/s, both sides at once", sprintf '%.0f', median(map { $_->{rate} } @r));
-	show('  rows per second of processor time of both processes', sprintf '%.0f', median(map { 2 * $rows / ($_->{cpu} || 0.01) } @r));
+	show("$kind comparison of equal tables, rows/s, both sides at once", sprintf '%.0f', BenchPair::median(map { $_->{rate} } @r));
+	show('  rows per second of processor time of both processes', sprintf '%.0f', BenchPair::median(map { 2 * $rows / ($_->{cpu} || 0.01) } @r));
 	show('  bytes exchanged', $r[0]{bytes});
 	show_memory($r[0]);
 }
@@ -184,9 +183,9 @@ if ($rounds)
 	$b->do($_) for 'ALTER SYSTEM SET ferry.verify_interval = 0', 'SELECT pg_reload_conf()';
 	my @sorted = sorted(@loss);
 	my ($n, $off) = (scalar @loss, sqrt(@loss));
-	show('pgbench -N -c 2 at the peer, transactions/s without', sprintf '%.0f', median(@{ $tps{0} }));
-	show('  beside verifications without end', sprintf '%.0f', median(@{ $tps{1} }));
-	show("  loss, median of $n pairs of windows", sprintf '%.1f %% (95 %%: %.1f to %.1f; by sums: %.1f)', median(@loss),
+	show('pgbench -N -c 2 at the peer, transactions/s without', sprintf '%.0f', BenchPair::median(@{ $tps{0} }));
+	show('  beside verifications without end', sprintf '%.0f', BenchPair::median(@{ $tps{1} }));
+	show("  loss, median of $n pairs of windows", sprintf '%.1f %% (95 %%: %.1f to %.1f; by sums: %.1f)', BenchPair::median(@loss),
 		$sorted[ ($n - 1.96 * $off) / 2 ], $sorted[ ($n + 1.96 * $off) / 2 ], 100 * (1 - sum(@{ $tps{1} }) / sum(@{ $tps{0} })));
 }
 $pair->wait_caught_up;

@@ -229,7 +229,6 @@ ferry_state_frame(PG_FUNCTION_ARGS)
 	bool		known;
 	RelationEncoder *encoder;
 	WireWriter	w;
-	bytea	   *frame;
 
 	(void) node_current();
 	holding_parse(text_to_cstring(PG_GETARG_TEXT_PP(3)), &at_least, NULL);
@@ -256,8 +255,5 @@ ferry_state_frame(PG_FUNCTION_ARGS)
 	table_close(rel, NoLock);
 	if (!known)
 		PG_RETURN_NULL();
-	frame = palloc(VARHDRSZ + w.len);
-	SET_VARSIZE(frame, VARHDRSZ + w.len);
-	memcpy(VARDATA(frame), w.data, w.len);
-	PG_RETURN_BYTEA_P(frame);
+	PG_RETURN_BYTEA_P(bytea_of(w.data, w.len));
 }

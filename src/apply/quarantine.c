@@ -40,6 +40,7 @@
 #include "apply/conflict.h"
 #include "apply/quarantine.h"
 #include "node/holding.h"
+#include "state/codec.h"
 
 #define QUARANTINED_NATTS 12
 
@@ -159,9 +160,7 @@ quarantine_put(const char *peer, const RelationMap *map, const WireRow *row,
 	if (version_needs_horizon(&version))
 		wire_put_horizon(&w, horizon);
 	wire_put_bytes(&w, raw, raw_bytes);
-	frame = palloc(VARHDRSZ + w.len);
-	SET_VARSIZE(frame, VARHDRSZ + w.len);
-	memcpy(VARDATA(frame), w.data, w.len);
+	frame = bytea_of(w.data, w.len);
 
 	initStringInfo(&text);
 	appendStringInfoString(&text, error->message ? error->message : "unknown error");

@@ -94,12 +94,7 @@ put_tables(DeltaFrames *f)
 		encoder = relation_encoder_create(table, rel, f->rel_cxt);
 		relation_encode_description(&f->frame, encoder);
 		for (int i = 0; i < list->n; i++)
-		{
-			struct varlena *bytes = (struct varlena *) DatumGetPointer(state_version_datum(&list->ranges[i]));
-
-			wire_put_range(&f->frame, encoder->wire.id, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
-			pfree(bytes);
-		}
+			range_encode(&f->frame, encoder->wire.id, &list->ranges[i]);
 		table_close(rel, NoLock);
 	}
 	MemoryContextReset(f->rel_cxt);
@@ -217,13 +212,7 @@ ferry_delta_frames(PG_FUNCTION_ARGS)
 	call = SRF_PERCALL_SETUP();
 	f = call->user_fctx;
 	if (fill_frame(f))
-	{
-		bytea	   *frame = palloc(VARHDRSZ + f->frame.len);
-
-		SET_VARSIZE(frame, VARHDRSZ + f->frame.len);
-		memcpy(VARDATA(frame), f->frame.data, f->frame.len);
-		SRF_RETURN_NEXT(call, PointerGetDatum(frame));
-	}
+		SRF_RETURN_NEXT(call, PointerGetDatum(bytea_of(f->frame.data, f->frame.len)));
 	UnregisterExprContextCallback(econtext, end_early, PointerGetDatum(f));
 	end_scans(f);
 	SRF_RETURN_DONE(call);

@@ -306,14 +306,13 @@ put_ranges_in_force(PluginData *data, Oid rootid)
 	if (!RelationIsValid(root))
 		return;
 	r = sent_relation(root);
-	if (r->kind == SENT_ROWS && !r->described)
-		describe(data, r);
-	for (int i = 0; r->kind == SENT_ROWS && i < list->n; i++)
+	if (r->kind == SENT_ROWS)
 	{
-		struct varlena *bytes = (struct varlena *) DatumGetPointer(state_version_datum(&list->ranges[i]));
-
-		if (list->ranges[i].last.node != data->receiver)
-			wire_put_range(&data->frame, r->encoder->wire.id, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+		if (!r->described)
+			describe(data, r);
+		for (int i = 0; i < list->n; i++)
+			if (list->ranges[i].last.node != data->receiver)
+				range_encode(&data->frame, r->encoder->wire.id, &list->ranges[i]);
 	}
 	RelationClose(root);
 }

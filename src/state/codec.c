@@ -35,6 +35,16 @@
 
 #include "state/codec.h"
 
+bytea *
+bytea_of(const void *data, size_t n)
+{
+	bytea	   *b = palloc(VARHDRSZ + n);
+
+	SET_VARSIZE(b, VARHDRSZ + n);
+	memcpy(VARDATA(b), data, n);
+	return b;
+}
+
 /* --- what is portable --- */
 
 /* types whose values are OIDs of objects */

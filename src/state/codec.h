@@ -13,6 +13,9 @@
 #include "node/table.h"
 #include "utils/rel.h"
 
+/* a copy of these bytes, in the current context */
+extern bytea *bytea_of(const void *data, size_t n);
+
 /* does the binary form of a type's values mean the same on every node: are there no OIDs in it? */
 extern bool type_is_portable(Oid typid);
 

@@ -137,15 +137,21 @@ push_flag(JsonbParseState **ps, const char *name, bool value)
 	pushJsonbValue(ps, WJB_VALUE, &flag);
 }
 
+static JsonbValue *
+push_range(JsonbParseState **ps, const Version *range)
+{
+	pushJsonbValue(ps, WJB_BEGIN_OBJECT, NULL);
+	push_flag(ps, "truncate", true);
+	push_writers(ps, range);
+	return pushJsonbValue(ps, WJB_END_OBJECT, NULL);
+}
+
 Datum
 range_to_jsonb(const Version *range)
 {
 	JsonbParseState *ps = NULL;
 
-	pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
-	push_flag(&ps, "truncate", true);
-	push_writers(&ps, range);
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&ps, WJB_END_OBJECT, NULL)));
+	return JsonbPGetDatum(JsonbValueToJsonb(push_range(&ps, range)));
 }
 
 static int
@@ -165,12 +171,7 @@ ranges_to_jsonb(const Version **ranges, int n)
 	json_push_key(&ps, "truncates");
 	pushJsonbValue(&ps, WJB_BEGIN_ARRAY, NULL);
 	for (int i = 0; i < n; i++)
-	{
-		pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
-		push_flag(&ps, "truncate", true);
-		push_writers(&ps, ranges[i]);
-		pushJsonbValue(&ps, WJB_END_OBJECT, NULL);
-	}
+		(void) push_range(&ps, ranges[i]);
 	pushJsonbValue(&ps, WJB_END_ARRAY, NULL);
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&ps, WJB_END_OBJECT, NULL)));
 }

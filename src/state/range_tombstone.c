@@ -77,6 +77,15 @@ make_cache(void)
 }
 
 void
+range_encode(WireWriter *w, uint32 relation, const Version *range)
+{
+	struct varlena *bytes = (struct varlena *) DatumGetPointer(state_version_datum(range));
+
+	wire_put_range(w, relation, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	pfree(bytes);
+}
+
+void
 range_decode(Datum *values, Oid *rootid, Version *range)
 {
 	*rootid = DatumGetObjectId(values[0]);

@@ -11,6 +11,7 @@
 #define FERRY_STATE_RANGE_TOMBSTONE_H
 
 #include "core/range.h"
+#include "core/wire.h"
 #include "state/state.h"
 
 typedef struct RangeList
@@ -25,6 +26,9 @@ typedef struct RangeList
  * excludes writers of rows.
  */
 extern const RangeList *ranges_of(Oid rootid);
+
+/* one as a message of the stream, of a relation that was described in it */
+extern void range_encode(WireWriter *w, uint32 relation, const Version *range);
 
 /* is a state with this version dead by one of them? */
 extern bool ranges_cover(const RangeList *list, const Version *v);

@@ -75,7 +75,10 @@ extern bool state_is_range(Datum jsonb);
 extern void range_from_jsonb(Datum jsonb, Version *out);
 extern Datum range_to_jsonb(const Version *range);
 
-/* {"truncates": [...]}: what a state's members are joined with, ordered by their dots (ranges is sorted for it); and those of a state, as Version * */
+/*
+ * {"truncates": [...]}: what a state's members are joined with, ordered by their dots
+ * (ranges is sorted for it); and those of a state, as Version *
+ */
 extern Datum ranges_to_jsonb(const Version **ranges, int n);
 extern List *state_ranges_from_jsonb(Datum jsonb);
 

@@ -169,7 +169,6 @@ make_image(Tombstones *ts, const RowState *dead)
 {
 	const FerryTable *table = ts->table;
 	WireWriter	w;
-	bytea	   *image;
 
 	if (ts->encoders == NULL)
 		make_encoders(ts);
@@ -189,10 +188,7 @@ make_image(Tombstones *ts, const RowState *dead)
 		}
 		value_encode(&w, &ts->encoders[c], dead->values[i], dead->nulls[i]);
 	}
-	image = palloc(VARHDRSZ + w.len);
-	SET_VARSIZE(image, VARHDRSZ + w.len);
-	memcpy(VARDATA(image), w.data, w.len);
-	return PointerGetDatum(image);
+	return PointerGetDatum(bytea_of(w.data, w.len));
 }
 
 static void

@@ -56,7 +56,6 @@ struct VerifyDigest
 	FpKey		key;
 	int			nkeys;
 	AttrNumber *key_attnos;
-	Oid		   *key_types;
 	KeyKind    *key_kinds;
 	ValueEncoder *key_encoders;
 	AttrNumber	version_attno;
@@ -112,7 +111,6 @@ digest_create(const VerifyShape *shape, const FerryTable *table, Relation rel, M
 	d->key = shape->key;
 	d->nkeys = table->nkeys;
 	d->key_attnos = palloc(sizeof(AttrNumber) * d->nkeys);
-	d->key_types = palloc(sizeof(Oid) * d->nkeys);
 	d->key_kinds = palloc(sizeof(KeyKind) * d->nkeys);
 	d->key_encoders = palloc(sizeof(ValueEncoder) * d->nkeys);
 	d->key_values = palloc(sizeof(Datum) * d->nkeys);
@@ -121,7 +119,6 @@ digest_create(const VerifyShape *shape, const FerryTable *table, Relation rel, M
 		Oid			typid = getBaseType(TupleDescAttr(desc, table->key_attnos[k] - 1)->atttypid);
 
 		d->key_attnos[k] = table->key_attnos[k];
-		d->key_types[k] = typid;
 		d->key_kinds[k] = key_kind(typid);
 		value_encoder_init(&d->key_encoders[k], typid, cxt);
 	}
@@ -158,7 +155,7 @@ digest_definition(const VerifyDigest *d, uint32 file, FpHash *out)
 	for (int k = 0; k < d->nkeys; k++)
 	{
 		wire_put_u32(&w, d->key_attnos[k]);
-		wire_put_u32(&w, d->key_types[k]);
+		wire_put_u32(&w, d->key_encoders[k].typid);
 	}
 	wire_put_u32(&w, d->version_attno);
 	wire_put_u32(&w, d->ncolumns);

@@ -53,6 +53,7 @@
 #include "utils/builtins.h"
 
 #include "compat.h"
+#include "state/codec.h"
 #include "verify/known.h"
 
 /* a table of less is read faster than it is remembered */
@@ -73,7 +74,8 @@ is_all_visible(const uint8 *map, uint32 nblocks)
 	for (uint32 i = 0; i < nblocks / per_byte; i++)
 		if ((map[i] & ALL_VISIBLE_BYTE) != ALL_VISIBLE_BYTE)
 			return false;
-	return (map[nblocks / per_byte] & mask) == mask || rest == 0;
+	/* without a rest that byte may lie behind the page */
+	return rest == 0 || (map[nblocks / per_byte] & mask) == mask;
 }
 
 static uint32
@@ -107,7 +109,6 @@ static bytea *
 encode(const Known *k)
 {
 	WireWriter	w;
-	bytea	   *bytes;
 
 	wire_writer_init(&w, 32 + 40 * k->nparts);
 	wire_put_u64(&w, k->definition.lo);
@@ -118,10 +119,7 @@ encode(const Known *k)
 		wire_put_u64(&w, k->parts[p].map_lsn);
 		fp_put_node(&w, &k->parts[p].sum);
 	}
-	bytes = palloc(VARHDRSZ + w.len);
-	SET_VARSIZE(bytes, VARHDRSZ + w.len);
-	memcpy(VARDATA(bytes), w.data, w.len);
-	return bytes;
+	return bytea_of(w.data, w.len);
 }
 
 static void
@@ -275,12 +273,9 @@ known_key(FpKey *key)
 	{
 		Oid			types[1] = {BYTEAOID};
 		Datum		args[1];
-		bytea	   *bytes = palloc(VARHDRSZ + sizeof(FpKey));
 
 		digest_random_key(key);
-		SET_VARSIZE(bytes, VARHDRSZ + sizeof(FpKey));
-		memcpy(VARDATA(bytes), key, sizeof(FpKey));
-		args[0] = PointerGetDatum(bytes);
+		args[0] = PointerGetDatum(bytea_of(key, sizeof(FpKey)));
 		SPI_execute("DELETE FROM ferry.verify_key", false, 0);
 		SPI_execute_with_args("INSERT INTO ferry.verify_key (key) VALUES ($1)", 1, types, args, NULL, false, 0);
 	}

@@ -35,6 +35,7 @@
 
 #include "node/horizon.h"
 #include "node/node.h"
+#include "state/codec.h"
 #include "verify/side.h"
 #include "verify/pace.h"
 #include "verify/shape.h"
@@ -42,16 +43,6 @@
 #include "verify/undead.h"
 
 static Side *served = NULL;
-
-static bytea *
-answer(const WireWriter *w)
-{
-	bytea	   *result = palloc(VARHDRSZ + w->len);
-
-	SET_VARSIZE(result, VARHDRSZ + w->len);
-	memcpy(VARDATA(result), w->data, w->len);
-	return result;
-}
 
 pg_noreturn static void
 bad_question(const char *why)
@@ -126,7 +117,7 @@ ferry_verify_common(PG_FUNCTION_ARGS)
 		wire_put_u8(&w, attno <= 0 ? 0 : strcmp(shape_type_name(relid, attno), types[c]) == 0 ? 2 : 1);
 	}
 	wire_put_vector(&w, horizon_current());
-	PG_RETURN_BYTEA_P(answer(&w));
+	PG_RETURN_BYTEA_P(bytea_of(w.data, w.len));
 }
 
 /*
@@ -159,9 +150,9 @@ read_subject(FunctionCallInfo fcinfo, VerifyShape *shape, NodeVector *settled)
 	return relid;
 }
 
-/* a walsender that serves a verifier does nothing else */
+/* what was asked for; a walsender that serves a verifier does nothing else, and steps back for good */
 static bool
-is_paced(bool paced)
+take_pace(bool paced)
 {
 	if (paced && am_walsender)
 		pace_lower_priority();
@@ -175,7 +166,7 @@ root_answer(const FpNode *root)
 
 	wire_writer_init(&w, 64);
 	fp_put_node(&w, root);
-	PG_RETURN_BYTEA_P(answer(&w));
+	PG_RETURN_BYTEA_P(bytea_of(w.data, w.len));
 }
 
 PG_FUNCTION_INFO_V1(ferry_verify_root);
@@ -196,7 +187,7 @@ ferry_verify_root(PG_FUNCTION_ARGS)
 
 	(void) node_current();
 	relid = read_subject(fcinfo, &shape, &settled);
-	h = side_create(CurrentMemoryContext, relid, &shape, &settled, 1, is_paced(PG_GETARG_BOOL(6)), (NodeId) PG_GETARG_INT64(7));
+	h = side_create(CurrentMemoryContext, relid, &shape, &settled, 1, take_pace(PG_GETARG_BOOL(6)), (NodeId) PG_GETARG_INT64(7));
 	if (h->asker == NODE_ID_NONE || !side_is_mostly_known(h))
 		PG_RETURN_NULL();
 	side_root(h, &root);
@@ -227,7 +218,7 @@ ferry_verify_scan(PG_FUNCTION_ARGS)
 	if (served)
 		side_free(served);
 	served = NULL;
-	h = side_create(CurrentMemoryContext, relid, &shape, &settled, depth, is_paced(PG_GETARG_BOOL(7)), (NodeId) PG_GETARG_INT64(8));
+	h = side_create(CurrentMemoryContext, relid, &shape, &settled, depth, take_pace(PG_GETARG_BOOL(7)), (NodeId) PG_GETARG_INT64(8));
 	side_scan(h);
 	MemoryContextSetParent(h->cxt, TopMemoryContext);
 	served = h;
@@ -257,7 +248,7 @@ ferry_verify_children(PG_FUNCTION_ARGS)
 			bad_question("The node is out of range.");
 		fp_put_children(&w, &h->tree, level, index);
 	}
-	PG_RETURN_BYTEA_P(answer(&w));
+	PG_RETURN_BYTEA_P(bytea_of(w.data, w.len));
 }
 
 PG_FUNCTION_INFO_V1(ferry_verify_items);
@@ -284,7 +275,7 @@ ferry_verify_items(PG_FUNCTION_ARGS)
 	side_list(h, leaves, n, max);
 	wire_writer_init(&w, h->nitems * 16 + 64);
 	fp_put_items(&w, h->items, h->nitems);
-	PG_RETURN_BYTEA_P(answer(&w));
+	PG_RETURN_BYTEA_P(bytea_of(w.data, w.len));
 }
 
 PG_FUNCTION_INFO_V1(ferry_verify_states);
@@ -314,7 +305,7 @@ ferry_verify_states(PG_FUNCTION_ARGS)
 	wire_writer_init(&w, frame.len + 32);
 	wire_put_varint(&w, done);
 	wire_put_bytes(&w, frame.data, frame.len);
-	PG_RETURN_BYTEA_P(answer(&w));
+	PG_RETURN_BYTEA_P(bytea_of(w.data, w.len));
 }
 
 PG_FUNCTION_INFO_V1(ferry_verify_take);
@@ -352,5 +343,5 @@ ferry_verify_take(PG_FUNCTION_ARGS)
 						(long long) t.counts.differing, get_rel_name(h->relid), t.peer),
 				 errdetail("%lld of them were repaired.", (long long) t.counts.repaired),
 				 errhint("See the conflicts of kind \"divergence\" in ferry.conflicts.")));
-	PG_RETURN_BYTEA_P(answer(&w));
+	PG_RETURN_BYTEA_P(bytea_of(w.data, w.len));
 }

@@ -247,7 +247,7 @@ scan_table(Pass *pass)
 	List	   *leaves = leaves_of(h->relid);
 	ListCell   *lc;
 
-	pass->h->rows = pass->h->rows_known = 0;
+	h->rows = h->rows_known = 0;
 	pass->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	foreach(lc, leaves)
 		scan_relation(pass, lfirst_oid(lc), InvalidOid);

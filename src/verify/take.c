@@ -36,6 +36,7 @@
 #include "apply/relation_map.h"
 #include "node/holding.h"
 #include "node/node.h"
+#include "state/codec.h"
 #include "verify/judge.h"
 #include "verify/take.h"
 
@@ -54,16 +55,6 @@ typedef struct Reading
 
 /* --- quarantine --- */
 
-static Datum
-bytea_of(const void *data, size_t n)
-{
-	bytea	   *b = palloc(VARHDRSZ + n);
-
-	SET_VARSIZE(b, VARHDRSZ + n);
-	memcpy(VARDATA(b), data, n);
-	return PointerGetDatum(b);
-}
-
 static bool
 is_in_quarantine(const Reading *r)
 {
@@ -72,8 +63,8 @@ is_in_quarantine(const Reading *r)
 	bool		found;
 
 	/* between the two there may be a horizon */
-	args[0] = bytea_of(r->map.raw, r->map.raw_bytes);
-	args[1] = bytea_of(r->message, r->message_bytes);
+	args[0] = PointerGetDatum(bytea_of(r->map.raw, r->map.raw_bytes));
+	args[1] = PointerGetDatum(bytea_of(r->message, r->message_bytes));
 	SPI_connect();
 	SPI_execute_with_args("SELECT 1 FROM ferry.quarantined WHERE pg_catalog.substr(frame, 1, pg_catalog.octet_length($1)) "
 						  "OPERATOR(pg_catalog.=) $1 AND pg_catalog.substr(frame, pg_catalog.octet_length(frame) "

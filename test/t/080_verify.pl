@@ -121,7 +121,7 @@ ferry_plant($a, 'DELETE FROM r WHERE v BETWEEN 100 AND 120; DELETE FROM l WHERE 
 is(ferry_verify($b, "peer => 'a'"), "a|l|29|29|0|0|\na|r|20|20|0|0|", 'what the peer has lost is repaired there');
 same('rows lost there');
 
-ferry_plant($c, 'DELETE FROM ' . $c->safe_psql('postgres', "SELECT tombstones FROM ferry.tables WHERE relation = 't'::regclass"));
+ferry_plant($c, 'DELETE FROM ' . ferry_tombstones($c, 't'));
 is(ferry_verify($c, "'t', 'a'"), 'a|t|100|100|0|0|', 'lost tombstones are repaired');
 same('lost tombstones');
 
@@ -130,7 +130,7 @@ same('lost tombstones');
 $a->safe_psql('postgres', "CREATE TABLE dump AS SELECT * FROM t WHERE id <= 1000");
 $b->safe_psql('postgres', "UPDATE t SET b = 'later' WHERE id <= 1000 AND id % 2 = 0; DELETE FROM t WHERE id <= 1000 AND id % 10 = 1; INSERT INTO t VALUES (1, 'new', 6001, 1)");
 ferry_settle_all(@node);
-ferry_plant($a, 'DELETE FROM t; INSERT INTO t SELECT * FROM dump; DELETE FROM ' . $a->safe_psql('postgres', "SELECT tombstones FROM ferry.tables WHERE relation = 't'::regclass"));
+ferry_plant($a, 'DELETE FROM t; INSERT INTO t SELECT * FROM dump; DELETE FROM ' . ferry_tombstones($a, 't'));
 my $report = ferry_verify($a, "'t', 'b'");
 like($report, qr/^b\|t\|(\d+)\|\1\|0\|0\|$/, 'a table restored from an old dump is repaired');
 same('an old dump');

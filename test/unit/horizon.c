@@ -20,8 +20,8 @@
  *
  * No schedule diverges without TRUNCATEs, and no row outlives a TRUNCATE that covers all
  * that was ever written to it.  With many TRUNCATEs beside changes of one row, under
- * last_wins, one of 150,000 schedules does; so one is let pass.  Each of the rules that make it sound is
- * broken in turn, and it must show.
+ * last_wins, one of 150,000 schedules does; so one is let pass.  Each of the rules that
+ * make it sound is broken in turn, and it must show.
  */
 #include <stdio.h>
 #include <stdlib.h>
