@@ -285,6 +285,20 @@ last_dot(Datum version)
 	return version_get_last((const uint8_t *) VARDATA_ANY(v));
 }
 
+/* how we send the rows of a table; NULL if we do not, or if it is gone */
+static SentRelation *
+sent_rows_of(Oid relid)
+{
+	Relation	rel = RelationIdGetRelation(relid);
+	SentRelation *r;
+
+	if (!RelationIsValid(rel))
+		return NULL;
+	r = sent_relation(rel);
+	RelationClose(rel);
+	return r->kind == SENT_ROWS ? r : NULL;
+}
+
 static void
 describe(PluginData *data, SentRelation *r)
 {
@@ -297,24 +311,15 @@ static void
 put_ranges_in_force(PluginData *data, Oid rootid)
 {
 	const RangeList *list = ranges_of(rootid);
-	Relation	root;
-	SentRelation *r;
+	SentRelation *r = list->n > 0 ? sent_rows_of(rootid) : NULL;
 
-	if (list->n == 0)
+	if (r == NULL)
 		return;
-	root = RelationIdGetRelation(rootid);
-	if (!RelationIsValid(root))
-		return;
-	r = sent_relation(root);
-	if (r->kind == SENT_ROWS)
-	{
-		if (!r->described)
-			describe(data, r);
-		for (int i = 0; i < list->n; i++)
-			if (list->ranges[i].last.node != data->receiver)
-				range_encode(&data->frame, r->encoder->wire.id, &list->ranges[i]);
-	}
-	RelationClose(root);
+	if (!r->described)
+		describe(data, r);
+	for (int i = 0; i < list->n; i++)
+		if (list->ranges[i].last.node != data->receiver)
+			range_encode(&data->frame, r->encoder->wire.id, &list->ranges[i]);
 }
 
 static void
@@ -368,7 +373,6 @@ put_range(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleDesc de
 	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
 	Oid			rootid;
 	Version		range;
-	Relation	root;
 	SentRelation *r;
 	struct varlena *bytes;
 
@@ -376,19 +380,14 @@ put_range(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleDesc de
 	range_decode(values, &rootid, &range);
 	if (range.last.node == data->receiver)
 		return;
-	root = RelationIdGetRelation(rootid);
-	if (!RelationIsValid(root))
+	r = sent_rows_of(rootid);
+	if (r == NULL)
 		return;
-	r = sent_relation(root);
-	if (r->kind == SENT_ROWS)
-	{
-		news_own_write(range.last);
-		ensure_began(data, txn);
-		ensure_described(data, r);
-		bytes = PG_DETOAST_DATUM_PACKED(values[1]);
-		wire_put_range(&data->frame, r->encoder->wire.id, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
-	}
-	RelationClose(root);
+	news_own_write(range.last);
+	ensure_began(data, txn);
+	ensure_described(data, r);
+	bytes = PG_DETOAST_DATUM_PACKED(values[1]);
+	wire_put_range(&data->frame, r->encoder->wire.id, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 }
 
 static void
@@ -416,16 +415,11 @@ put_strategy(PluginData *data, ReorderBufferTXN *txn, HeapTuple tuple, TupleDesc
 	OrphanPolicy policy;
 	char		letter;
 	SentRelation *r;
-	Relation	rel;
 	bool		isnull;
 	Datum		d;
 
-	rel = RelationIdGetRelation(DatumGetObjectId(heap_getattr(tuple, 1, desc, &isnull)));
-	if (!RelationIsValid(rel))
-		return;
-	r = sent_relation(rel);
-	RelationClose(rel);
-	if (r->kind != SENT_ROWS)
+	r = sent_rows_of(DatumGetObjectId(heap_getattr(tuple, 1, desc, &isnull)));
+	if (r == NULL)
 		return;
 	s.relation = r->encoder->wire.id;
 	s.column = (uint16) DatumGetInt16(heap_getattr(tuple, 2, desc, &isnull));
