@@ -230,7 +230,8 @@ COMMENT ON FUNCTION ferry._verify_states(bytea) IS 'internal: the states of thes
 REVOKE ALL ON FUNCTION ferry._verify_states(bytea) FROM PUBLIC;
 
 CREATE FUNCTION ferry._verify_take(peer name, peer_id bigint, frame bytea, repair boolean, patience int) RETURNS bytea
-	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
 	AS 'MODULE_PATHNAME', 'ferry_verify_take';
 COMMENT ON FUNCTION ferry._verify_take(name, bigint, bytea, boolean, int) IS 'internal: judge the peer''s states and merge what is missing here';
 REVOKE ALL ON FUNCTION ferry._verify_take(name, bigint, bytea, boolean, int) FROM PUBLIC;
