@@ -55,6 +55,21 @@ sub watch_memory
 sub _whole { my ($file) = @_; open my $f, '<', $file or return ''; local $/; return <$f> // ''; }
 sub _first_line { my ($file) = @_; my ($line) = split /\n/, _whole($file); return $line // ''; }
 
+# --- processor time of a whole server: its living processes, and those that have ended ---
+
+sub server_cpu
+{
+	my ($pair, $side) = @_;
+	my $master = _first_line("$pair->{dir}/$side/postmaster.pid");
+	my $total = 0;
+	for my $pid ($master, split ' ', _first_line("/proc/$master/task/$master/children"))
+	{
+		my @x = split ' ', (_first_line("/proc/$pid/stat") =~ s/.*\)//r);
+		$total += $x[$_] for 11 .. ($pid == $master ? 14 : 12);
+	}
+	return $total / 100;
+}
+
 # --- tables ---
 
 sub make
@@ -140,12 +155,15 @@ sub join_once
 	my @t = make($pair, $ntables);
 	my $load = $ENV{LOAD} ? $pair->start_pgbench('-c 2 -T 3600 -f ' . busy_script()) : undef;
 	my $memory = watch_memory($pair);
+	my %cpu = map { $_ => server_cpu($pair, $_) } qw(a b);
 	my $start = time;
 	start_join($pair, @t);
 	until_true($pair->target, $is_done{$system});
 	my $took = time - $start;
 	note_figure("$what, s", $system, $took);
 	note_figure("$what, rows/s", $system, $rows / $took);
+	note_figure("$what, processor time at the source, us/row", $system, (server_cpu($pair, 'a') - $cpu{a}) / $rows * 1e6);
+	note_figure("$what, processor time at the target, us/row", $system, (server_cpu($pair, 'b') - $cpu{b}) / $rows * 1e6);
 	note_figure("$what, most memory of a process, MB", $system, $memory->());
 	if ($load) { kill 'INT', $load; waitpid $load, 0; }
 	check_equal($pair, @t);

@@ -38,7 +38,7 @@ COMMENT ON COLUMN ferry.bundles.reaches IS 'the vector that it brings a node to 
 COMMENT ON COLUMN ferry.bundles.signed_by IS 'the trusted key that signed it; null if signatures are not verified here';
 
 CREATE FUNCTION ferry.known_of(node name) RETURNS text
-	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE
+	LANGUAGE sql STRICT STABLE PARALLEL UNSAFE SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
 	BEGIN ATOMIC
 	SELECT nullif(h.vector, '') FROM ferry.member m JOIN ferry.holding h ON h.node_id = m.node_id WHERE m.name = known_of.node;
