@@ -124,7 +124,8 @@ REVOKE ALL ON FUNCTION ferry._key_columns(regclass) FROM PUBLIC;
 /*
  * A row dies or lives again by a write of this node that changes nothing else: its
  * state, with another life and a dot of ours, merged.  image says what a tombstone
- * without values does not.  Returns false if there was nothing to do, or no image.
+ * without values does not.  Returns false if there was nothing to do, or no image, or if
+ * it clashes with another row: who calls rolls back what such a clash did.
  */
 CREATE FUNCTION ferry._set_life(rel regclass, key jsonb, alive boolean, image jsonb) RETURNS boolean
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -155,8 +156,8 @@ BEGIN
 	END IF;
 	s := (s - 'live') || jsonb_build_object('alive', alive, 'last', jsonb_build_array(dot[1], dot[2]),
 		'vv', s->'vv' || jsonb_build_object(dot[2], dot[1]));
-	PERFORM ferry.merge(rel, s);
-	RETURN true;
+	/* one that lives again and dies at once, of a clash with another row, was not to be helped */
+	RETURN ferry.merge(rel, s) <> 'conflict';
 END $$;
 COMMENT ON FUNCTION ferry._set_life(regclass, jsonb, boolean, jsonb) IS 'internal: a row dies or lives again, with the values that it has or had';
 REVOKE ALL ON FUNCTION ferry._set_life(regclass, jsonb, boolean, jsonb) FROM PUBLIC;

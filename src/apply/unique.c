@@ -8,8 +8,10 @@
  * node: the one whose claim is the later.  A row's claim to its place in an
  * index is the greatest dot among the columns that the index looks at, which
  * changes of other columns leave alone, so that nodes which hold different
- * states of the rows decide alike.  (In row mode every write renews it.)  The
- * other row dies: by a new write of this node that has seen its state, told to
+ * states of the rows decide alike.  (In row mode every write renews it.)  Of two
+ * claims of one write, that of the greater key is the later, by the bytes of its wire
+ * form; a later write of other columns must not decide, which not everybody may hold.
+ * The other row dies: by a new write of this node that has seen its state, told to
  * all (own_write.c), its image in ferry.conflicts.  Nodes that end the same
  * clash at the same time write two deaths of one row, which merge.  A change of
  * the loser that its death has not seen is merged with that death by the table's
@@ -356,8 +358,6 @@ other_wins(ApplyTarget *t, const Stored *self, const Clash *clash)
 	const RowState *other = clash->other.state;
 	int			order = dot_compare(claim_dot(t, clash, other), claim_dot(t, clash, self->state));
 
-	if (order == 0)
-		order = dot_compare(other->version.last, self->state->version.last);
 	if (order == 0)
 		order = compare_keys(t, other, self->state);
 	return order > 0;

@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 use FerryNodes;
 
-my @node = map { ferry_cluster("n$_") } 0 .. 2;
+my @node = map { ferry_cluster("n$_", "ferry.verify_interval = 0\n") } 0 .. 2;
 my @tables = qw(region parent kept revived removed rows_parent rows_child);
 my $tables = q{
 	CREATE TABLE region (id int PRIMARY KEY, name text);
@@ -183,4 +183,44 @@ q1(0, 'UPDATE coded SET code = 10 WHERE id = 1');
 q1(1, 'INSERT INTO coding VALUES (1, 1), (2, 2)');
 meet();
 ok($node[$_]->poll_query_until('postgres', 'SELECT string_agg(id::text, \',\') = \'2\' FROM coding'), "n$_: removed") for 0 .. 2;
+
+# a parent that loses its place in a unique index dies, too; the child goes where it was written, with nobody's help
+q1($_, "CREATE TABLE held (id int PRIMARY KEY, coded int REFERENCES coded ON DELETE CASCADE); SELECT ferry.add_table('held')") for 0 .. 2;
+settle();
+sub policy
+{
+	my ($policy) = @_;
+	q1(0, "SELECT ferry.set_orphans('held', '$policy')");
+	ok($node[$_]->poll_query_until('postgres', "SELECT orphans = '$policy' FROM ferry.foreign_keys WHERE relation = 'held'::regclass"), "n$_ knows") for 0 .. 2;
+}
+policy('remove_child');
+part();
+q1(0, 'INSERT INTO coded VALUES (5, 50); INSERT INTO held VALUES (5, 5)');
+q1(1, 'INSERT INTO coded VALUES (6, 50); INSERT INTO held VALUES (6, 6)');
+q1(0, "SELECT ferry.resume_peer('n1')");
+ok($node[0]->poll_query_until('postgres', q{SELECT string_agg(id::text, ',') = '6' FROM held}), 'n0 has killed the parent, and finds the child');
+meet();
+ok($node[$_]->poll_query_until('postgres', q{SELECT string_agg(id::text, ',') = '6' FROM held}), "n$_: removed") for 0 .. 2;
+
+# reviving it would end in the same clash: the child is kept, and that is the end of it
+policy('revive_parent');
+for my $t ('coded', 'coded_rows')
+{
+	if ($t eq 'coded_rows')
+	{
+		q1($_, "CREATE TABLE coded_rows (id int PRIMARY KEY, code int UNIQUE); SELECT ferry.add_table('coded_rows', merge => 'row');
+			ALTER TABLE held ADD coded_rows int REFERENCES coded_rows ON DELETE CASCADE") for 0 .. 2;
+		settle();
+	}
+	part();
+	q1(0, "INSERT INTO $t VALUES (7, 70); INSERT INTO held (id, $t) VALUES (7, 7)");
+	q1(1, "INSERT INTO $t VALUES (8, 70); INSERT INTO held (id, $t) VALUES (8, 8)");
+	q1(0, "SELECT ferry.resume_peer('n1')");
+	ok($node[0]->poll_query_until('postgres', q{SELECT count(*) > 0 FROM ferry.conflicts WHERE kind = 'foreign_key' AND relation = 'public.held' AND key = '{"id": 7}'}), "$t: n0 has judged");
+	meet();
+	is(q1($_, "SELECT string_agg(id::text, ',') FROM $t WHERE code = 70"), '8', "$t: n$_: the later claim") for 0 .. 2;
+	is(q1($_, "SELECT key, missing FROM ferry.orphans('held')"), '{"id": 7}|{"id": 7}', "$t: n$_ lists the child") for 0 .. 2;
+	q1(0, 'DELETE FROM held WHERE id = 7; DELETE FROM held WHERE id = 8');
+	settle();
+}
 done_testing();
