@@ -151,7 +151,7 @@ sub join_once
 {
 	my ($system, $ntables) = @_;
 	my $what = "join, $rows rows in $ntables table" . ($ntables > 1 ? 's' : '');
-	my $pair = BenchPair->new($system, conf => $system eq 'ferry' ? "ferry.verify_interval = 0\nferry.verify_deep_interval = 0" : '');
+	my $pair = BenchPair->new($system, conf => $system eq 'ferry' ? "ferry.verify_interval = 0\nferry.verify_deep_interval = 0\nferry.copy_workers = $ENV{COPY_WORKERS}" : '');
 	my @t = make($pair, $ntables);
 	my $load = $ENV{LOAD} ? $pair->start_pgbench('-c 2 -T 3600 -f ' . busy_script()) : undef;
 	my $memory = watch_memory($pair);
@@ -167,6 +167,8 @@ sub join_once
 	note_figure("$what, most memory of a process, MB", $system, $memory->());
 	if ($load) { kill 'INT', $load; waitpid $load, 0; }
 	check_equal($pair, @t);
+	my ($there, $here) = map { ($_->selectrow_array("SELECT sum(pg_indexes_size(oid)) FROM pg_class WHERE relname IN ('" . join("', '", @t) . "')"))[0] } $pair->source, $pair->target;
+	note_figure("$what, index at the target against the source's", $system, $here / $there);
 	delta($pair, $took, @t) if $system eq 'ferry' && $ntables == 1;
 	$pair->stop;
 	return;

@@ -119,8 +119,8 @@ define_settings(void)
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("ferry.copy_workers",
-							"Most tables that are copied from a peer at a time.",
-							"Each takes a background worker and a connection to the peer, beside the link's own.",
+							"Most processes that copy from a peer at a time.",
+							"Each copies a table, or merges for one that copies a large one. Each takes a background worker and a connection to the peer, beside the link's own.",
 							&ferry_copy_workers,
 							2, 1, LINK_MAX_COPIERS,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);

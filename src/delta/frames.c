@@ -71,11 +71,12 @@ put_row(DeltaFrames *f)
 /*
  * What is told of tables without a row to be sent too: how columns merge and what
  * becomes of orphans (the next to write or judge one may be the receiver), and what
- * TRUNCATE left, before the rows.
+ * TRUNCATE left, before the rows.  False if there is nothing to tell.
  */
-static void
+static bool
 put_tables(DeltaFrames *f)
 {
+	size_t		before = f->frame.len;
 	MemoryContext oldcontext = MemoryContextSwitchTo(GetMemoryChunkContext(f));
 	ListCell   *lc;
 
@@ -100,6 +101,7 @@ put_tables(DeltaFrames *f)
 	MemoryContextReset(f->rel_cxt);
 	MemoryContextSwitchTo(oldcontext);
 	f->tables_told = true;
+	return f->frame.len > before;
 }
 
 /* a state that waits in quarantine, as the frame; false if there is none any more */
@@ -129,7 +131,12 @@ fill_frame(DeltaFrames *f)
 
 	f->frame.len = 0;
 	if (!f->tables_told)
-		put_tables(f);
+	{
+		if (f->scan->horizon.n > 0)
+			wire_put_horizon(&f->frame, &f->scan->horizon);
+		if (!put_tables(f))
+			f->frame.len = 0;
+	}
 	while (f->frame.len < DELTA_FRAME_BYTES && !f->ended)
 	{
 		if (delta_scan_next(f->scan))

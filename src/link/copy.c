@@ -8,11 +8,12 @@
  * since: the peer must have been told so before, or it may still get some).
  *
  * The link's worker and its helpers all do the same: take a table that is due and
- * that nobody else copies, the largest first, copy it (copy_table.c), and so on until there is
- * none.  Whose a table is stands in shared memory (LinkCopier.relid), that it is
- * done in ferry.copied_table; so a process that ends in the middle of a table
- * leaves it to the next one, who begins it again.  There is no more to an
- * interruption than that, whatever ends whom.
+ * that nobody else copies, the largest first, copy it (copy_table.c), and so on until
+ * there is none; then they merge for those who are still at a large one (hands.c).
+ * Whose a table is stands in shared memory (LinkCopier.relid), that it is done in
+ * ferry.copied_table; so a process that ends in the middle of a table leaves it to
+ * the next one, who begins it again.  There is no more to an interruption than that,
+ * whatever ends whom.
  *
  * Helpers are background workers with a connection of their own.  They never
  * outlive the link's worker: it ends them when it ends, and a helper that starts
@@ -50,6 +51,7 @@
 #include "link/copy.h"
 #include "link/fetcher.h"
 #include "link/gather.h"
+#include "link/hands.h"
 #include "link/local_work.h"
 #include "node/holding.h"
 #include "node/node.h"
@@ -279,6 +281,7 @@ claim(LinkShared *link, LinkCopier *copier, const DueTable *t)
 		copier->rows = copier->bytes = 0;
 		copier->rows_there = t->rows_there;
 		copier->since = GetCurrentTimestamp();
+		hands_withdraw(copier);
 	}
 	SpinLockRelease(&link->mutex);
 	return ours;
@@ -292,12 +295,11 @@ release(LinkShared *link, LinkCopier *copier)
 	SpinLockRelease(&link->mutex);
 }
 
-/* returns how many tables this process copied */
-static int
+/* the tables that nobody else has; then, while others copy large ones, merge for them */
+static void
 copy_some(PGconn *conn, LinkShared *link, LinkCopier *copier, NodeId peer_id, const CopyManner *manner, List *due)
 {
 	ListCell   *lc;
-	int			done = 0;
 
 	foreach(lc, due)
 	{
@@ -306,13 +308,11 @@ copy_some(PGconn *conn, LinkShared *link, LinkCopier *copier, NodeId peer_id, co
 		if (!claim(link, copier, t))
 			continue;
 		if (is_still_due(link->peer, t->relid))
-		{
 			copy_table(conn, link, copier, peer_id, manner, t);
-			done++;
-		}
 		release(link, copier);
 	}
-	return done;
+	while (hands_lend(link, copier, peer_id, manner))
+		;
 }
 
 /* --- helpers, seen from the link's worker --- */
@@ -381,10 +381,11 @@ copy_due_tables(PGconn *conn, LinkShared *link, NodeId peer_id, const CopyManner
 	/* what a helper left undone is found in another round */
 	while ((due = read_due_there(conn, link->peer)) != NIL)
 	{
-		int			others = Min(ferry_copy_workers, list_length(due)) - 1;
+		int			useful = hands_are_worth(linitial(due)) ? LINK_MAX_COPIERS : list_length(due);
+		int			others = Min(ferry_copy_workers, useful) - 1;
 
 		start_helpers(link, manner, copied ? 0 : others);
-		(void) copy_some(conn, link, &link->copiers[0], peer_id, manner, due);
+		copy_some(conn, link, &link->copiers[0], peer_id, manner, due);
 		await_helpers(link);
 		copied = true;
 	}
@@ -480,7 +481,7 @@ help(LinkShared *link, LinkCopier *copier)
 				 errmsg("peer \"%s\" is another node than before", link->peer)));
 	fetcher_install(link->peer, dsn);
 	replorigin_session_origin = DoNotReplicateId;
-	(void) copy_some(conn, link, copier, hello.id, &manner, read_due_there(conn, link->peer));
+	copy_some(conn, link, copier, hello.id, &manner, read_due_there(conn, link->peer));
 	if (own_write_is_due())
 		own_write_publish();
 	PQfinish(conn);

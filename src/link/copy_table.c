@@ -3,7 +3,8 @@
  * copy_table.c
  *		Copying one table from a peer: its states, merged.
  *
- * The peer sends frames (delta/frames.c) through COPY.  Merging is idempotent:
+ * The peer sends frames (delta/frames.c) through COPY; of a large table, other
+ * processes may merge some of them (hands.c).  Merging is idempotent:
  * what the live stream brings too is merged twice, and a table whose copy was
  * interrupted is simply copied again.
  *
@@ -34,6 +35,7 @@
 #include "apply/apply.h"
 #include "link/connection.h"
 #include "link/copy_table.h"
+#include "link/hands.h"
 #include "node/holding.h"
 #include "node/node.h"
 
@@ -89,16 +91,35 @@ question(const DueTable *t, bool went_back)
 
 /* --- what comes --- */
 
+typedef struct Copying
+{
+	ApplyStream *stream;
+	Hands	   *hands;			/* may be NULL */
+	bool		header_seen;
+	bool		has_begun;		/* what is told of the table before its rows is committed */
+} Copying;
+
+static void
+take_frame(Copying *c, const char *data, size_t len)
+{
+	if (c->hands && c->has_begun && hands_take(c->hands, data, len))
+		return;
+	apply_stream_frame(c->stream, data, len);
+	if (!c->has_begun)
+		(void) apply_stream_commit(c->stream);
+	c->has_begun = true;
+}
+
 /* one message of COPY (FORMAT binary): header, a row of one bytea, or the trailer */
 static void
-take_message(ApplyStream *s, const char *data, int len, bool *header_seen)
+take_message(Copying *c, const char *data, int len)
 {
 	const char *p = data;
 	const char *end = data + len;
 	uint16		nfields;
 	uint32		size;
 
-	if (!*header_seen)
+	if (!c->header_seen)
 	{
 		uint32		extension;
 
@@ -111,7 +132,7 @@ take_message(ApplyStream *s, const char *data, int len, bool *header_seen)
 			ereport(ERROR,
 					(errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("peer sent an invalid copy header")));
 		p += COPY_SIGNATURE_BYTES + extension;
-		*header_seen = true;
+		c->header_seen = true;
 	}
 	while (end - p >= 2)
 	{
@@ -126,7 +147,7 @@ take_message(ApplyStream *s, const char *data, int len, bool *header_seen)
 		p += 4;
 		if (size > (uint32) (end - p))
 			break;
-		apply_stream_frame(s, p, size);
+		take_frame(c, p, size);
 		p += size;
 	}
 	if (p != end)
@@ -182,12 +203,13 @@ copy_table(PGconn *conn, LinkShared *link, LinkCopier *copier, NodeId peer_id,
 		   const CopyManner *manner, const DueTable *t)
 {
 	ApplyStream *s = apply_stream_create(link->peer, peer_id, manner->careful);
-	bool		header_seen = false;
+	Copying		c = {.stream = s};
 	TimestampTz commit_due = 0;
 	uint64		bytes = 0;
 	char	   *data;
 	int			len;
 
+	c.hands = hands_offer(link, copier, t);
 	PQclear(connection_query(conn, question(t, manner->went_back), PGRES_COPY_OUT));
 	do
 	{
@@ -197,7 +219,7 @@ copy_table(PGconn *conn, LinkShared *link, LinkCopier *copier, NodeId peer_id,
 		len = PQgetCopyData(conn, &data, 1);
 		if (len > 0)
 		{
-			take_message(s, data, len, &header_seen);
+			take_message(&c, data, len);
 			PQfreemem(data);
 			bytes += len;
 		}
@@ -205,7 +227,7 @@ copy_table(PGconn *conn, LinkShared *link, LinkCopier *copier, NodeId peer_id,
 		if (len < 0 || now >= commit_due)
 		{
 			(void) apply_stream_commit(s);
-			show_progress(link, copier, apply_stream_progress(s)->rows, bytes);
+			show_progress(link, copier, apply_stream_progress(s)->rows + (c.hands ? hands_rows(c.hands) : 0), bytes);
 			commit_due = TimestampTzPlusMilliseconds(now, ferry_batch_ms);
 		}
 		if (len == 0)
@@ -216,6 +238,12 @@ copy_table(PGconn *conn, LinkShared *link, LinkCopier *copier, NodeId peer_id,
 		}
 	} while (len >= 0);
 	connection_end_copy(conn);
+	if (c.hands)
+	{
+		uint64		rows = hands_finish(c.hands);
+
+		show_progress(link, copier, apply_stream_progress(s)->rows + rows, bytes);
+	}
 	record_copy(link, copier, manner->formers, &apply_stream_progress(s)->news->claims);
 	apply_stream_free(s);
 }

@@ -34,7 +34,6 @@
 #include "pgstat.h"
 #include "storage/dsm.h"
 #include "storage/latch.h"
-#include "storage/proc.h"
 #include "utils/timestamp.h"
 
 #include "apply/apply.h"
@@ -90,7 +89,7 @@ struct Hands
 bool
 hands_are_worth(const DueTable *t)
 {
-	return ferry_copy_workers > 1 && t->is_new && t->bytes_there >= WORTH_BYTES;
+	return ferry_copy_workers > 1 && t->bytes_there >= WORTH_BYTES;
 }
 
 /* --- who copies --- */

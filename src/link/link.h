@@ -11,6 +11,7 @@
 #include "access/xlogdefs.h"
 #include "core/version.h"
 #include "datatype/timestamp.h"
+#include "storage/dsm.h"
 #include "storage/spin.h"
 
 typedef enum LinkState
@@ -39,6 +40,8 @@ typedef struct LinkCopier
 	uint64		rows;			/* of it, until now */
 	uint64		bytes;
 	uint64		rows_there;		/* about how many the peer has; 0: unknown */
+	bool		hands_asked;	/* it has said whether others may help: */
+	dsm_handle	hands;			/* where; see hands.c */
 } LinkCopier;
 
 /* one per peer and node; fields below the mutex are guarded by it */

@@ -55,6 +55,7 @@
 #include "link/feedback.h"
 #include "link/fetcher.h"
 #include "link/greeting.h"
+#include "link/hands.h"
 #include "link/link.h"
 #include "link/progress.h"
 #include "node/node.h"
@@ -133,6 +134,7 @@ detach(int code, Datum arg)
 	SpinLockAcquire(&me.link->mutex);
 	me.link->pid = 0;
 	me.link->copiers[0].relid = InvalidOid;
+	hands_withdraw(&me.link->copiers[0]);
 	if (me.link->state != LINK_WAITING && me.link->state != LINK_HELD)
 		me.link->state = LINK_STOPPED;
 	SpinLockRelease(&me.link->mutex);
