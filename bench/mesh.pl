@@ -16,8 +16,7 @@ use Time::HiRes qw(time);
 
 $| = 1;
 my $txns = 10000 * $ENV{SCALE};
-sub median { my @s = sort { $a <=> $b } @_; return $s[ @s / 2 ]; }
-sub spread { my @s = sort { $a <=> $b } @_; return sprintf '%.0f (%.0f-%.0f)', median(@s), $s[0], $s[-1]; }
+sub spread { my @s = sort { $a <=> $b } @_; return sprintf '%.0f (%.0f-%.0f)', BenchPair::median(@s), $s[0], $s[-1]; }
 
 sub pgbench
 {
@@ -91,6 +90,6 @@ for my $round (1 .. $ENV{ROUNDS})
 printf "medians of %d rounds (least-most), fsync %s\n\n", $ENV{ROUNDS}, $ENV{FSYNC};
 printf "%-72s %s\n", 'catch-up, one built-in subscriber, transactions/s', spread(@{ $rate{builtin} });
 printf "%-72s %s x%.2f\n", 'catch-up, each of three nodes, of the two others\' transactions/s', spread(@{ $rate{mesh} }),
-  median(@{ $rate{mesh} }) / median(@{ $rate{builtin} });
+  BenchPair::median(@{ $rate{mesh} }) / BenchPair::median(@{ $rate{builtin} });
 printf "%-72s %s\n", 'live, one client on each of three nodes, transactions/s of a node', spread(@live);
 printf "%-72s %s\n", 'live, until all hold all after the last commit, ms', spread(@lag);

@@ -181,6 +181,8 @@ if ($rounds)
 	}
 	waitpid $load, 0;
 	$b->do($_) for 'ALTER SYSTEM SET ferry.verify_interval = 0', 'SELECT pg_reload_conf()';
+	# a scan is over before it is met where the table is small
+	die "no scan was long enough to be met: give it more ROWS\n" if !@loss;
 	my @sorted = sorted(@loss);
 	my ($n, $off) = (scalar @loss, sqrt(@loss));
 	show('pgbench -N -c 2 at the peer, transactions/s without', sprintf '%.0f', BenchPair::median(@{ $tps{0} }));
