@@ -170,7 +170,7 @@ define_settings(void)
 							"Number of blocks that a verification by schedule reads before it sleeps.",
 							NULL,
 							&ferry_verify_cost_limit,
-							100, 1, INT_MAX,
+							50, 1, INT_MAX,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomRealVariable("ferry.verify_cost_delay",
 							 "How long a verification by schedule sleeps after that many blocks.",

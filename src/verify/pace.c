@@ -29,7 +29,7 @@
 
 #define NICEST 19
 
-int			ferry_verify_cost_limit = 100;
+int			ferry_verify_cost_limit = 50;
 double		ferry_verify_cost_delay_ms = 20;
 
 /* how often it is told how far we are */
