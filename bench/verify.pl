@@ -155,7 +155,7 @@ sub window
 }
 if ($rounds)
 {
-	my (%tps, @loss);
+	my (%tps, @loss, %share);
 	# with rows changed all over the table, so that nothing of it is known
 	$a->do("UPDATE bulk SET a = a + 1 WHERE id % 10000 = 1");
 	$pair->wait_caught_up;
@@ -171,7 +171,10 @@ if ($rounds)
 		for my $with (@loss % 2 ? (1, 0) : (0, 1))
 		{
 			kill $with ? 'CONT' : 'STOP', @pids;
+			my ($cpu, $t) = (sum(map { BenchPair::own_cpu($_) } @pids), time);
 			$this{$with} = window();
+			$cpu = sum(map { BenchPair::own_cpu($_) } @pids) - $cpu;
+			push @{ $share{$with} }, $cpu / (time - $t);
 		}
 		kill 'CONT', @pids;
 		# unless it came to its end meanwhile
@@ -183,6 +186,7 @@ if ($rounds)
 	$b->do($_) for 'ALTER SYSTEM SET ferry.verify_interval = 0', 'SELECT pg_reload_conf()';
 	# a scan is over before it is met where the table is small
 	die "no scan was long enough to be met: give it more ROWS\n" if !@loss;
+	show('  processor time of the two processes, of one core', sprintf '%.1f %% (stopped: %.1f %%)', map { 100 * sum(@{ $share{$_} }) / @{ $share{$_} } } 1, 0);
 	my @sorted = sorted(@loss);
 	my ($n, $off) = (scalar @loss, sqrt(@loss));
 	show('pgbench -N -c 2 at the peer, transactions/s without', sprintf '%.0f', BenchPair::median(@{ $tps{0} }));
