@@ -15,6 +15,10 @@
  * The text is psql's language where it begins and ends: \restrict and \unrestrict
  * (minor releases since August 2025).  These two lines are cut.
  *
+ * Servers up to 17 keep the version of an attribute among its options (minor releases
+ * since November 2026), which is theirs alone: a pg_dump that does not know of it
+ * dumps an option that no server takes.  It is cut, too.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -168,6 +172,40 @@ cut_meta_commands(char *text)
 	}
 }
 
+/* ALTER TABLE ... ALTER COLUMN ... SET (pg_attver=1, n_distinct=2): without the version, or nothing if that was all */
+static void
+cut_attribute_versions(char *text)
+{
+	static const char option[] = "pg_attver=";
+	char	   *next;
+
+	for (char *line = text; line; line = next)
+	{
+		char	   *list;
+		char	   *found;
+		char	   *end;
+
+		next = strchr(line, '\n');
+		if (next)
+			*next = '\0';
+		list = strncmp(line, "ALTER ", 6) == 0 ? strstr(line, " SET (") : NULL;
+		found = list ? strstr(list, option) : NULL;
+		if (found)
+		{
+			end = found + strlen(option);
+			end += strspn(end, "0123456789");
+			if (found[-1] == '(' && *end == ')')
+				memcpy(line, "--", 2);
+			else if (*end == ',')
+				memset(found, ' ', end + 1 - found);
+			else if (*end == ')' && found[-1] == ' ' && found[-2] == ',')
+				memset(found - 2, ' ', end - found + 2);
+		}
+		if (next)
+			*next++ = '\n';
+	}
+}
+
 PG_FUNCTION_INFO_V1(ferry_dump_schema);
 
 /* SQL: ferry._dump_schema(dsn) returns text */
@@ -198,6 +236,7 @@ ferry_dump_schema(PG_FUNCTION_ARGS)
 	}
 	PG_END_TRY();
 	cut_meta_commands(out.data);
+	cut_attribute_versions(out.data);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(out.data, out.len));
 }
 
