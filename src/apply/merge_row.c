@@ -278,12 +278,15 @@ merge_pair(ApplyTarget *t, RowState *local, ApplyFound *found, RowState *tomb, I
 	{
 		/* the tombstone wins: the row goes, the tombstone takes the merged version */
 		RowState   *merged = state_merge(table, target_relation(t), &plan, local, tomb);
+		Conflict	conflict;
 
 		if (!target_delete(t, found))
 			return ROUND_AGAIN;
 		tombstones_put(tombs, merged, tomb_tid);
 		orphan_note(t, local, tomb->version.last);
 		CommandCounterIncrement();
+		if (plan.outcome == MERGE_MERGED && find_conflict(table, target_relation(t), &plan, local, tomb, &conflict))
+			conflict_record(table, target_relation(t), NULL, local, tomb, &conflict);
 		return ROUND_DONE;
 	}
 	if (merge_with(t, local, found, NULL, tomb, NULL, false, &ignored) == ROUND_AGAIN)
