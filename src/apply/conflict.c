@@ -23,7 +23,9 @@
 #include "commands/sequence.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -84,10 +86,22 @@ apply_log_insert(const char *table, const Datum *values, const bool *nulls)
 static Datum
 image(const FerryTable *table, Relation rel, const RowState *state, const Conflict *conflict, bool *isnull)
 {
+	MemoryContext cxt;
+	MemoryContext oldcontext;
+	Datum		result;
+
 	*isnull = !state->alive;
 	if (*isnull)
 		return (Datum) 0;
-	return conflict->subject ? state_image_to_jsonb(table, rel, state) : state_row_to_jsonb(table, rel, state);
+
+	/* making it takes several times what it is, and rows may be large */
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry conflict image", ALLOCSET_SMALL_SIZES);
+	oldcontext = MemoryContextSwitchTo(cxt);
+	result = conflict->subject ? state_image_to_jsonb(table, rel, state) : state_row_to_jsonb(table, rel, state);
+	MemoryContextSwitchTo(oldcontext);
+	result = datumCopy(result, false, -1);
+	MemoryContextDelete(cxt);
+	return result;
 }
 
 void

@@ -22,7 +22,10 @@
  *
  * The removal of a key from a map stays, too, as long as the row.  To forget it, one
  * would have to take a key that a state does not have, but has seen, for removed; and
- * a row that outlived a TRUNCATE has seen (range.c) what it never had.
+ * a row that outlived a TRUNCATE has seen (range.c) what it never had.  Nor may a missing
+ * key say nothing at all: a node that had the TRUNCATE before the removal ignores the
+ * latter, holds it, and goes on to write the row with the key in it.  Where the removal
+ * is forgotten that brings the key back, where it is not, it does not.
  *
  * A version of which something was dropped says so (pruned).  Of one that was not,
  * vv alone tells all there is to include: whoever has seen that includes it.  Of a
