@@ -55,14 +55,14 @@ sub watch_memory
 sub _whole { my ($file) = @_; open my $f, '<', $file or return ''; local $/; return <$f> // ''; }
 sub _first_line { my ($file) = @_; my ($line) = split /\n/, _whole($file); return $line // ''; }
 
-# --- processor time of a whole server: its living processes, and those that have ended ---
+# --- processor time of a whole server: its living processes, and those that have ended, but not our own session, which looks on ---
 
 sub server_cpu
 {
 	my ($pair, $side) = @_;
 	my $master = _first_line("$pair->{dir}/$side/postmaster.pid");
 	my $total = 0;
-	for my $pid ($master, split ' ', _first_line("/proc/$master/task/$master/children"))
+	for my $pid ($master, grep { $_ != $pair->{dbh}{$side}{pg_pid} } split ' ', _first_line("/proc/$master/task/$master/children"))
 	{
 		my @x = split ' ', (_first_line("/proc/$pid/stat") =~ s/.*\)//r);
 		$total += $x[$_] for 11 .. ($pid == $master ? 14 : 12);
@@ -114,7 +114,7 @@ sub check_equal
 sub until_true
 {
 	my ($dbh, $sql) = @_;
-	usleep(5000) until ($dbh->selectrow_array($sql))[0];
+	usleep(50_000) until ($dbh->selectrow_array($sql))[0];	# looking costs the server time, too
 	return;
 }
 
