@@ -16,6 +16,13 @@
  * never will, because a TRUNCATE has taken it or its tombstone has been removed
  * since, the state is old news, of which the stream will tell.
  *
+ * What TRUNCATE left at the sender travels ahead of the state, as on every way
+ * (core/range.c), and is merged first: for the state may have been written, there or
+ * farther away, under a range of which the stream tells later.  Mostly it is here
+ * already.  If it is not, merging it takes a lock against writers of the table in a
+ * transaction that may have written to it, as a stream does where a TRUNCATE follows
+ * rows: if that ends in a deadlock, the link begins the transaction again.
+ *
  * How the peer is reached is not our business: the link's worker says so
  * (fetch_set_source).  Where nobody did (ferry.merge, retries, files), nothing
  * is fetched.
@@ -36,6 +43,7 @@
 
 #include "apply/fetch.h"
 #include "apply/merge_row.h"
+#include "apply/range_merge.h"
 #include "apply/relation_map.h"
 #include "node/holding.h"
 #include "node/horizon.h"
@@ -72,9 +80,27 @@ fetch_is_possible(const char *peer)
 	return source_get != NULL && peer != NULL && strcmp(peer, source_peer) == 0;
 }
 
-/* the state in an answer */
+/* one of the ranges in an answer, merged; true if it was news */
+static bool
+take_range(ApplyTarget *t, const char *peer, WireReader *reader, uint32 relation)
+{
+	WireRange	wire;
+	Version		range;
+	const char *error = NULL;
+
+	wire_get_range(reader, &wire);
+	if (reader->error)
+		bad_answer(peer, reader->error);
+	if (wire.relation != relation)
+		bad_answer(peer, "a range of another table");
+	if (!version_decode(wire.version, wire.version_len, &range, &error))
+		bad_answer(peer, error);
+	return range_tombstone_merge(t, &range, peer) != APPLY_IGNORED;
+}
+
+/* the state in an answer; the ranges that precede it are merged, *truncated set if one was news */
 static RowState *
-read_answer(ApplyTarget *t, const char *peer, const void *frame, size_t len)
+read_answer(ApplyTarget *t, const char *peer, const void *frame, size_t len, bool *truncated)
 {
 	const FerryTable *table = target_table(t);
 	WireReader	reader;
@@ -92,15 +118,18 @@ read_answer(ApplyTarget *t, const char *peer, const void *frame, size_t len)
 	if (wire_get_u8(&reader) != WIRE_RELATION)
 		bad_answer(peer, "no relation");
 	wire_get_relation(&reader, &map.wire);
-	type = wire_get_u8(&reader);
+	if (reader.error)
+		bad_answer(peer, reader.error);
+	relation_map_resolve(&map);
+	if (map.relid != RelationGetRelid(target_relation(t)))
+		bad_answer(peer, "another table");
+	while ((type = wire_get_u8(&reader)) == WIRE_RANGE)
+		*truncated |= take_range(t, peer, &reader, map.wire.id);
 	values = palloc(sizeof(WireValue) * WIRE_MAX_COLUMNS);
 	wire_get_row(&reader, &row, values, WIRE_MAX_COLUMNS);
 	if (reader.error || (type != WIRE_ALIVE && type != WIRE_DEAD))
 		bad_answer(peer, reader.error ? reader.error : "no row");
 	row.alive = (type == WIRE_ALIVE);
-	relation_map_resolve(&map);
-	if (map.relid != RelationGetRelid(target_relation(t)))
-		bad_answer(peer, "another table");
 	state = relation_map_decode(&map, table, &row);
 	state->version.horizon = horizon;
 	relation_map_reset(&map);
@@ -108,7 +137,7 @@ read_answer(ApplyTarget *t, const char *peer, const void *frame, size_t len)
 }
 
 static FetchOutcome
-ask(ApplyTarget *t, const RowState *key, const char *peer, const char *at_least, RowState **state)
+ask(ApplyTarget *t, const RowState *key, const char *peer, const char *at_least, RowState **state, bool *truncated)
 {
 	Relation	rel = target_relation(t);
 	Jsonb	   *json;
@@ -124,16 +153,16 @@ ask(ApplyTarget *t, const RowState *key, const char *peer, const char *at_least,
 		return FETCH_NOBODY;
 	if (len == 0)
 		return FETCH_GONE;
-	*state = read_answer(t, peer, frame, len);
+	*state = read_answer(t, peer, frame, len, truncated);
 	return FETCH_WHOLE;
 }
 
 RowState *
-fetch_state(ApplyTarget *t, const RowState *key, const char *peer)
+fetch_state(ApplyTarget *t, const RowState *key, const char *peer, bool *truncated)
 {
 	RowState   *state;
 
-	return ask(t, key, peer, "", &state) == FETCH_WHOLE ? state : NULL;
+	return ask(t, key, peer, "", &state, truncated) == FETCH_WHOLE ? state : NULL;
 }
 
 FetchOutcome
@@ -141,12 +170,13 @@ fetch_whole(ApplyTarget *t, const RowState *part, const char *peer, RowState **w
 {
 	StringInfoData at_least;
 	const Version *v = &part->version;
+	bool		truncated = false;
 	FetchOutcome outcome;
 
 	initStringInfo(&at_least);
 	for (int i = 0; i < v->nvv; i++)
 		appendStringInfo(&at_least, "%s%u:" UINT64_FORMAT, i > 0 ? "," : "", v->vv[i].node, v->vv[i].hlc);
-	outcome = ask(t, part, peer, at_least.data, whole);
+	outcome = ask(t, part, peer, at_least.data, whole, &truncated);
 	if (outcome == FETCH_WHOLE)
 		for (int i = 0; i < v->nvv; i++)
 			if (!version_covers(&(*whole)->version, v->vv[i]))
@@ -213,7 +243,7 @@ PG_FUNCTION_INFO_V1(ferry_state_frame);
 /*
  * SQL: ferry._state_frame(schema text, name text, key jsonb, at_least text)
  * returns bytea: the state of a row, which includes the writes of this vector, as
- * a frame; no bytes if such a state is dead and forgotten here; null if the table
+ * a frame, after what TRUNCATE left of its table; no bytes if such a state is dead and forgotten here; null if the table
  * is not under ferry here or there is no such row.
  */
 Datum
@@ -246,9 +276,13 @@ ferry_state_frame(PG_FUNCTION_ARGS)
 	known = find_at_least(t, state_key_from_jsonb(target_table(t), rel, PG_GETARG_DATUM(2)), &at_least, &state);
 	if (known && state)
 	{
+		const RangeList *ranges = ranges_of(relid);
+
 		encoder = relation_encoder_create(target_table(t), rel, CurrentMemoryContext);
 		wire_put_horizon(&w, state->version.horizon);
 		wire_put_relation(&w, &encoder->wire);
+		for (int i = 0; i < ranges->n; i++)
+			range_encode(&w, encoder->wire.id, &ranges->ranges[i]);
 		relation_encode_state(&w, encoder, state);
 	}
 	target_close(t);

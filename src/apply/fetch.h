@@ -25,8 +25,13 @@ extern bool fetch_is_possible(const char *peer);
 /*
  * What peer holds of the key: allocated in the current context; NULL if it holds
  * nothing or cannot be asked (it is not the one named by fetch_set_source).
+ *
+ * What TRUNCATE left there comes along and has been merged when this returns, under a
+ * lock on the table that excludes writers, if it was news: what was found in the
+ * table before may be gone or changed.  fetch_state sets *truncated if so, and leaves
+ * it alone if not.
  */
-extern RowState *fetch_state(ApplyTarget *t, const RowState *key, const char *peer);
+extern RowState *fetch_state(ApplyTarget *t, const RowState *key, const char *peer, bool *truncated);
 
 typedef enum FetchOutcome
 {

@@ -237,8 +237,8 @@ merge_is_old_news(const FerryTable *table, const RowState *remote)
 {
 	const NodeVector *horizon = horizon_current();
 
-	if (table->is_new ||
-		!(remote->alive ? version_is_stable(&remote->version, horizon) : version_may_be_forgotten(&remote->version, horizon)))
+	if (table->is_new || !version_was_held(&remote->version, horizon) ||
+		(!remote->alive && version_is_of_counter(&remote->version)))
 		return false;
 	return !(remote->is_current && remote->alive &&
 			 (remote->held_there == NULL || vector_includes(remote->held_there, horizon)));
@@ -317,7 +317,8 @@ merge_raise_clock(const RowState *remote)
 
 /*
  * What the sender holds of the key of a state that lacks values; NULL if it is old
- * news there.  Raises if the sender cannot be asked.
+ * news there, or dead by what TRUNCATE left there, which has been merged now: what is
+ * held here is to be found again.  Raises if the sender cannot be asked.
  */
 static RowState *
 whole_state(ApplyTarget *t, RowState *remote, const char *peer)
@@ -329,6 +330,8 @@ whole_state(ApplyTarget *t, RowState *remote, const char *peer)
 	{
 		case FETCH_WHOLE:
 			merge_raise_clock(whole);
+			if (ranges_cover(ranges_of(RelationGetRelid(target_relation(t))), &whole->version))
+				return NULL;
 			seen_note(&whole->version);
 			return whole;
 		case FETCH_GONE:
@@ -397,12 +400,11 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 
 	/* a birth, most likely: probe the index once instead of twice */
 	bool		expect_new = one_dot && target_births(t) > 0;
-	const RangeList *ranges;
+	Oid			relid = RelationGetRelid(target_relation(t));
 	ApplyResult result;
 
 	merge_raise_clock(remote);
-	ranges = ranges_of(RelationGetRelid(target_relation(t)));
-	if (ranges_cover(ranges, &remote->version))
+	if (ranges_cover(ranges_of(relid), &remote->version))
 		return APPLY_IGNORED;
 	seen_note(&remote->version);
 	state_key_values(table, remote, key);
@@ -484,7 +486,7 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 			write_first_state(t, remote);
 			if (one_dot)
 				target_set_births(t, target_births(t) + 1);
-			if (ranges->n > 0 && remote->alive)
+			if (remote->alive && ranges_of(relid)->n > 0)
 				range_report_outlived(t, remote, peer);
 			result = APPLY_APPLIED;
 			if (remote->alive)

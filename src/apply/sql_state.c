@@ -64,18 +64,16 @@ apply_open_registered(Oid relid, AclMode needed, FerryTable **table)
 	return rel;
 }
 
-/* the state with what TRUNCATE left before it was written: others need that first */
+/*
+ * The state with what TRUNCATE left of its table, which others need first: it was
+ * written under all of that, whether or not its vector says so (core/range.c).
+ */
 static Datum
-add_ranges(Oid relid, const Version *v, Datum state)
+add_ranges(Oid relid, Datum state)
 {
 	const RangeList *list = ranges_of(relid);
-	const Version **included = palloc(sizeof(Version *) * (list->n + 1));
-	int			n = 0;
 
-	for (int i = 0; i < list->n; i++)
-		if (version_covers(v, list->ranges[i].last))
-			included[n++] = &list->ranges[i];
-	return n == 0 ? state : DirectFunctionCall2(jsonb_concat, state, ranges_to_jsonb(included, n));
+	return list->n == 0 ? state : DirectFunctionCall2(jsonb_concat, state, ranges_to_jsonb(list->ranges, list->n));
 }
 
 PG_FUNCTION_INFO_V1(ferry_state);
@@ -99,7 +97,7 @@ ferry_state(PG_FUNCTION_ARGS)
 		row = range_key_state(t, key);
 
 	if (row)
-		result = add_ranges(RelationGetRelid(rel), &row->version, state_to_jsonb(target_table(t), rel, row));
+		result = add_ranges(RelationGetRelid(rel), state_to_jsonb(target_table(t), rel, row));
 	target_close(t);
 	table_close(rel, NoLock);
 	if (row == NULL)

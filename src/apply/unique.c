@@ -413,17 +413,17 @@ kill_row(ApplyTarget *t, Stored *self, Clash *clash, bool other_loses, const cha
 static bool
 ask_sender(ApplyTarget *t, const Stored *self, List *clashes, const char *peer)
 {
-	bool		news = false;
+	bool		news = false;	/* a TRUNCATE is, too: what we found here may be gone */
 	ListCell   *lc;
 	RowState   *theirs;
 
 	foreach(lc, clashes)
 	{
-		theirs = fetch_state(t, ((Clash *) lfirst(lc))->other.state, peer);
+		theirs = fetch_state(t, ((Clash *) lfirst(lc))->other.state, peer, &news);
 		if (theirs && merge_row(t, theirs, peer) != APPLY_IGNORED)
 			news = true;
 	}
-	theirs = fetch_state(t, self->state, peer);
+	theirs = fetch_state(t, self->state, peer, &news);
 	if (theirs && merge_row(t, theirs, peer) != APPLY_IGNORED)
 		news = true;
 	return news;

@@ -43,6 +43,18 @@
  * to: that what is still to come of any member's writes was written after the member
  * held what the horizon says (or is held here already).  So what is known of a
  * member counts once everything that it had written by then has been merged here.
+ *
+ * Horizons do not rise everywhere at once.  A node whose horizon is ahead removes a
+ * tombstone, and a row is born there anew, of which the version does not say that it
+ * comes after that death; and a node whose horizon lags, or one that has pruned the
+ * tombstone under a later one, must not take the two for concurrent: it would join the
+ * dead row's columns with the new one's.  But the last write of a state tells all.  If
+ * a node's H covers that, the node holds every write of the state, or has forgotten it.
+ * For suppose that it does not hold w.  Every member holds the last write, and what of
+ * any member's is still to come to this node was written after the member held it.
+ * So w was; but then the clock gave it a later dot than the last write's, and of a state
+ * the last write is the latest.  (version_was_held(); that every other member holds
+ * all of the state it does not say, so that tombstones wait for more.)
  */
 #include "core/horizon.h"
 
@@ -143,6 +155,12 @@ version_succeed(Version *v, const Version *before, const NodeVector *to)
 {
 	for (int i = 0; i < before->nvv; i++)
 		write_out(v, before->vv[i], to);
+}
+
+bool
+version_was_held(const Version *v, const NodeVector *horizon)
+{
+	return vector_get(horizon, v->last.node) >= v->last.hlc;
 }
 
 bool

@@ -24,6 +24,12 @@ extern void version_expand(Version *v, const NodeVector *from, const NodeVector 
 /* v takes the place of before, which it includes by its horizon perhaps: the same */
 extern void version_succeed(Version *v, const Version *before, const NodeVector *to);
 
+/*
+ * Does whoever works under this horizon hold all that v includes, or has he held and
+ * forgotten it?  See horizon.c.
+ */
+extern bool version_was_held(const Version *v, const NodeVector *horizon);
+
 /* does the horizon cover all that v has seen? */
 extern bool version_is_stable(const Version *v, const NodeVector *horizon);
 

@@ -32,7 +32,9 @@
  * None of this can be told to a node that has merged the successor, or anything that
  * was written after the range, before it has the range itself: it may hold what was
  * killed in a row that the successor includes in part.  So a range travels ahead of
- * what was written under it, on every way (send/plugin.c, delta/frames.c).
+ * what was written under it, on every way (send/plugin.c, delta/frames.c,
+ * apply/sql_state.c, apply/fetch.c): every state is preceded by all that are in force
+ * where it is read, not only by those that it includes.
  *
  * A row that is born while its table has ranges includes them: what they killed must
  * not keep it alive (update_wins), nor any element in its sets, where somebody has

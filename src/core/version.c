@@ -3,7 +3,7 @@
  *		Dots, version vectors, column dots: what they say and how a write changes
  *		them.  Their bytes are in version_codec.c.
  */
-#include "core/vector.h"
+#include "core/horizon.h"
 #include "core/version.h"
 #include "core/version_private.h"
 
@@ -188,6 +188,8 @@ version_compare_generations(const Version *a, const Version *b, uint16_t col)
 static bool
 is_included(const Version *a, const Version *b)
 {
+	if (b->horizon && version_was_held(a, b->horizon))
+		return true;
 	for (int i = 0; i < a->nvv; i++)
 		if (!version_covers(b, a->vv[i]))
 			return false;

@@ -163,7 +163,8 @@ compare_holds(const ListCell *a, const ListCell *b)
 /*
  * What a node holds counts when all that it had written by then is here.  Of the
  * peer itself, and of those whose writes it forwards, this stream brings that first,
- * once what lies before the stream has been copied.
+ * once what lies before the stream has been copied; but for what waits in quarantine
+ * there, for which what_counts() waits (housekeeping.c).
  */
 static bool
 may_count(const NodeHolds *h)

@@ -195,13 +195,65 @@ promise_formers(void)
 		holding_promise(&v);
 }
 
+/* what is known of a member, and what of that counts */
+typedef struct Known
+{
+	NodeId		node;
+	NodeVector	heard;			/* does not count yet */
+	NodeVector	counts;
+} Known;
+
+static List *known = NIL;		/* of Known; as long as the process lives */
+
+static Known *
+known_of(NodeId node)
+{
+	MemoryContext oldcontext;
+	ListCell   *lc;
+	Known	   *k;
+
+	foreach(lc, known)
+	{
+		k = lfirst(lc);
+		if (k->node == node)
+			return k;
+	}
+	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+	k = palloc0(sizeof(Known));
+	k->node = node;
+	known = lappend(known, k);
+	MemoryContextSwitchTo(oldcontext);
+	return k;
+}
+
+/*
+ * What a member holds counts when all that it had written by then is here
+ * (core/horizon.c).  By a stream that forwards, we may have heard of it earlier: what
+ * waits in quarantine at the node between us comes later.  What was heard first is
+ * kept for so long, not what came since: who goes on writing is always ahead.
+ */
+static const NodeVector *
+what_counts(NodeId node, const NodeVector *heard, const NodeVector *promised)
+{
+	Known	   *k = known_of(node);
+
+	for (int i = 0; i < 2 && vector_get(promised, node) >= vector_get(&k->heard, node); i++)
+	{
+		(void) vector_merge(&k->counts, &k->heard);
+		vector_copy(&k->heard, heard);
+	}
+	return &k->counts;
+}
+
 /* what every member that was not dropped is known to hold; of one that was never heard of that is nothing */
 static void
 compute_horizon(NodeVector *h)
 {
 	NodeId		us = node_id();
+	NodeVector	promised;
 
-	holding_promised(h);
+	holding_promised(&promised);
+	vector_copy(h, &promised);
 	SPI_execute("SELECT m.node_id, coalesce(h.vector, '') FROM ferry.member m "
 				"LEFT JOIN ferry.holding h ON h.node_id = m.node_id WHERE NOT m.is_dropped", true, 0);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -214,7 +266,7 @@ compute_horizon(NodeVector *h)
 		if ((NodeId) DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)) == us)
 			continue;
 		holding_parse(TextDatumGetCString(SPI_getbinval(tuple, desc, 2, &isnull)), &v, NULL);
-		vector_limit(h, &v);
+		vector_limit(h, what_counts((NodeId) DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)), &v, &promised));
 	}
 }
 

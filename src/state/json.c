@@ -157,21 +157,23 @@ range_to_jsonb(const Version *range)
 static int
 compare_ranges(const void *a, const void *b)
 {
-	return dot_compare((*(const Version *const *) a)->last, (*(const Version *const *) b)->last);
+	return dot_compare(((const Version *) a)->last, ((const Version *) b)->last);
 }
 
 Datum
-ranges_to_jsonb(const Version **ranges, int n)
+ranges_to_jsonb(const Version *ranges, int n)
 {
 	JsonbParseState *ps = NULL;
+	Version    *sorted = palloc(sizeof(Version) * n);
 
 	/* in whatever order they arrived here: equal states look equal */
-	qsort(ranges, n, sizeof(*ranges), compare_ranges);
+	memcpy(sorted, ranges, sizeof(Version) * n);
+	qsort(sorted, n, sizeof(Version), compare_ranges);
 	pushJsonbValue(&ps, WJB_BEGIN_OBJECT, NULL);
 	json_push_key(&ps, "truncates");
 	pushJsonbValue(&ps, WJB_BEGIN_ARRAY, NULL);
 	for (int i = 0; i < n; i++)
-		(void) push_range(&ps, ranges[i]);
+		(void) push_range(&ps, &sorted[i]);
 	pushJsonbValue(&ps, WJB_END_ARRAY, NULL);
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&ps, WJB_END_OBJECT, NULL)));
 }

@@ -76,10 +76,10 @@ extern void range_from_jsonb(Datum jsonb, Version *out);
 extern Datum range_to_jsonb(const Version *range);
 
 /*
- * {"truncates": [...]}: what a state's members are joined with, ordered by their dots
- * (ranges is sorted for it); and those of a state, as Version *
+ * {"truncates": [...]}: what a state's members are joined with, ordered by their
+ * dots; and those of a state, as Version *
  */
-extern Datum ranges_to_jsonb(const Version **ranges, int n);
+extern Datum ranges_to_jsonb(const Version *ranges, int n);
 extern List *state_ranges_from_jsonb(Datum jsonb);
 
 /* only the key: {"id": 1} */

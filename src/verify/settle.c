@@ -42,6 +42,7 @@
 #include "apply/apply.h"
 #include "apply/conflict.h"
 #include "apply/merge_row.h"
+#include "apply/range_merge.h"
 #include "link/connection.h"
 #include "node/node.h"
 #include "state/local_write.h"
@@ -143,9 +144,13 @@ settle_end(void)
 	asked_for[0] = '\0';
 }
 
-/* a state from a node, as ferry.state() gives it; NULL if it has none or does not answer */
+/*
+ * A state from a node, as ferry.state() gives it; NULL if it has none or does not
+ * answer.  *ranges (unless NULL): what TRUNCATE left there, to be merged by whoever
+ * does more with the state than to look at it.
+ */
 static RowState *
-fetch_state(PGconn *conn, const FerryTable *table, Relation rel, const char *key)
+fetch_state(PGconn *conn, const FerryTable *table, Relation rel, const char *key, List **ranges)
 {
 	StringInfoData sql;
 	PGresult   *res;
@@ -159,9 +164,11 @@ fetch_state(PGconn *conn, const FerryTable *table, Relation rel, const char *key
 	res = connection_query(conn, sql.data, PGRES_TUPLES_OK);
 	if (PQntuples(res) == 1 && PQnfields(res) == 1 && !PQgetisnull(res, 0, 0))
 	{
-		char	   *text = pstrdup(PQgetvalue(res, 0, 0));
+		Datum		json = DirectFunctionCall1(jsonb_in, CStringGetDatum(pstrdup(PQgetvalue(res, 0, 0))));
 
-		state = state_from_jsonb(table, rel, DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+		state = state_from_jsonb(table, rel, json);
+		if (ranges)
+			*ranges = state_ranges_from_jsonb(json);
 	}
 	PQclear(res);
 	return state;
@@ -182,7 +189,7 @@ try_witness(Witness *w, const char *dsn, const FerryTable *table, Relation rel, 
 		if (dsn)
 			w->conn = connection_open(dsn);
 		else
-			*state = fetch_state(w->conn, table, rel, key);
+			*state = fetch_state(w->conn, table, rel, key, NULL);
 		ReleaseCurrentSubTransaction();
 		answered = true;
 	}
@@ -412,6 +419,8 @@ ferry_heal(PG_FUNCTION_ARGS)
 	RowState   *local;
 	RowState   *tomb;
 	RowState   *remote = NULL;
+	List	   *ranges = NIL;
+	ListCell   *lc;
 	PGconn	   *conn;
 	bool		keep_local = PG_GETARG_BOOL(2);
 
@@ -428,7 +437,7 @@ ferry_heal(PG_FUNCTION_ARGS)
 	PG_TRY();
 	{
 		remote = fetch_state(conn, table, rel,
-							 JsonbToCString(NULL, &PG_GETARG_JSONB_P(1)->root, 0));
+							 JsonbToCString(NULL, &PG_GETARG_JSONB_P(1)->root, 0), &ranges);
 	}
 	PG_FINALLY();
 	{
@@ -436,7 +445,11 @@ ferry_heal(PG_FUNCTION_ARGS)
 	}
 	PG_END_TRY();
 
-	target = target_open(rel, table);
+	/* what is written anew here comes after all that was known there (core/range.c) */
+	foreach(lc, ranges)
+		(void) apply_range(rel, table_lookup_required(relid), lfirst(lc), NULL);
+
+	target = target_open(rel, table_lookup_required(relid));
 	merge_row_held(target, key, &local, &tomb);
 	if (local && tomb)
 		local = merge_states(target_table(target), rel, local, tomb);

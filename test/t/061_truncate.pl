@@ -20,7 +20,7 @@ my $tables = q{
 	CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
 	CREATE TABLE p2 (v int, k int NOT NULL, id int NOT NULL); ALTER TABLE p ATTACH PARTITION p2 FOR VALUES IN (2);
 	CREATE TABLE l (id int PRIMARY KEY, a int, b int);
-	CREATE TABLE s (id int PRIMARY KEY, tags int[]);
+	CREATE TABLE s (id int PRIMARY KEY, tags int[], a int, note text);
 	SELECT ferry.add_table(x::regclass) FROM unnest('{t,parent,child,p,s}'::text[]) x;
 	SELECT ferry.add_table('r', merge => 'row', on_delete => 'update_wins'), ferry.add_table('l', merge => 'row')};
 for my $i (0 .. 2)
@@ -105,17 +105,18 @@ same('born after');
 # whoever gets what was written after it has it before, though nobody forwards and its writer is far
 sub ranges { my ($i, $t) = @_; return q1($i, "SELECT version FROM ferry.range_tombstone WHERE relid = '$t'::regclass ORDER BY 1"); }
 sub resume { my ($i, $j) = @_; q1($i, "SELECT ferry.resume_peer('n$j')"); }
+sub has_range { my ($i, $j, $t) = @_; $node[$i]->poll_query_until('postgres', "SELECT version::text = '" . ranges($j, $t) . "' FROM ferry.range_tombstone WHERE relid = '$t'::regclass"); }
 part();
 q1(0, 'TRUNCATE t, r');
 resume(1, 0);
-$node[1]->poll_query_until('postgres', "SELECT version::text = '" . ranges(0, $_) . "' FROM ferry.range_tombstone WHERE relid = '$_'::regclass") for qw(t r);
+has_range(1, 0, $_) for qw(t r);
 isnt(ranges(2, 't'), ranges(0, 't'), 'n2 has not heard of it');
 q1(1, 'INSERT INTO t VALUES (910, 1, 1)');
 resume(2, 1);
 $node[2]->poll_query_until('postgres', 'SELECT count(*) = 1 FROM t WHERE id = 910');
 is(ranges(2, 't'), ranges(0, 't'), 'with the first row that is written after it, it has come');
 
-# so it does with a state that is carried by hand
+# so it does with a state that is carried by hand, whether that includes it (as in r) or not
 pause(2, 1);
 q1(1, 'INSERT INTO r VALUES (912, 1, 1)');
 my $carried = q1(1, q{SELECT ferry.state('r', '{"id": 912}')});
@@ -143,6 +144,30 @@ meet();
 same('set');
 is(q1(2, 'SELECT tags FROM s'), '{1,2,5}', 'an element that it killed elsewhere stays where the row outlived it');
 
+# a state that is asked of its sender, for it came without a value, brings along what the stream has not told yet
+part();
+q1(0, "UPDATE s SET note = (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 500) i)");
+resume(1, 0);
+$node[1]->poll_query_until('postgres', "SELECT note IS NOT NULL FROM s");
+pause(1, 0);
+q1(2, "UPDATE s SET tags = tags || 7");
+resume(0, 2);
+$node[0]->poll_query_until('postgres', "SELECT 7 = ANY (tags) FROM s");
+pause(0, 2);
+q1(2, "UPDATE s SET tags = tags || 8");
+q1(1, "UPDATE s SET a = 5");
+q1(0, "TRUNCATE s");
+resume(1, 0);
+has_range(1, 0, 's');
+$node[1]->poll_query_until('postgres', 'SELECT count(*) = 0 FROM ferry.own_write');
+pause(1, 0);
+resume(2, 1);
+$node[2]->poll_query_until('postgres', "SELECT a = 5 FROM s");
+is(q1(2, 'SELECT tags, length(note) FROM s'), '{1,2,5,7,8}|16000', 'what only this node had of what was killed lives on here');
+meet();
+same('asked for');
+is(q1($_, 'SELECT tags, length(note) FROM s'), '{1,2,5,7,8}|16000', "n$_: and everywhere") for 0 .. 2;
+
 # who meets it writes again what outlived it: that wins against no write which is later than the row's own
 part();
 resume(1, 0);
@@ -152,8 +177,11 @@ pause(1, 0);
 q1(0, 'TRUNCATE t, l');
 q1(1, "DELETE FROM $_ WHERE id = 921") for qw(t l);
 q1(2, "INSERT INTO $_ VALUES (921, 3, 3)") for qw(t l);
+# to n2 it comes before the death: else n2 would write the birth again after what n1 writes
+resume(2, 0);
+has_range(2, 0, $_) for qw(t l);
 resume(1, 0);
-$node[1]->poll_query_until('postgres', "SELECT version::text = '" . ranges(0, $_) . "' FROM ferry.range_tombstone WHERE relid = '$_'::regclass") for qw(t l);
+has_range(1, 0, $_) for qw(t l);
 meet();
 same('written again');
 is(q1($_, 'SELECT a, b FROM t WHERE id = 921') . ';' . q1($_, 'SELECT a, b FROM l WHERE id = 921'), '3|3;3|3', "n$_: the birth that is later than the death stands") for 0 .. 2;
