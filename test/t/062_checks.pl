@@ -76,10 +76,15 @@ q1(2, 'UPDATE tied SET b = 9 WHERE id = 2');
 # deleted beside a change that lets it live
 q1(1, 'DELETE FROM span WHERE id = 2');
 q1(2, 'UPDATE span SET high = 5 WHERE id = 2');
+# changed and then deleted beside such a change: what the tombstone kept takes part
+q1(0, 'UPDATE span SET low = 8 WHERE id = 6');
+q1(1, "UPDATE span SET high = 5 WHERE id IN (5, 6); DELETE FROM span WHERE id IN (5, 6)");
+q1(0, 'UPDATE span SET low = 8 WHERE id = 5');
 meet();
 same('tied', qw(span tied parted));
 is(q1(2, 'SELECT low, high, note FROM span WHERE id = 1'), '0|5|kept', 'the later claim, and the note of the other side');
 is(q1(2, 'SELECT low, high FROM span WHERE id = 3'), '8|10', 'the later claim, whoever finds out first');
+is(q1($_, 'SELECT low, high FROM span WHERE id IN (5, 6) ORDER BY id'), "8|10\n0|5", "n$_: the later claim, of a row that was dead") for 0 .. 2;
 is(q1(1, 'SELECT low, high FROM parted WHERE id = 1'), '0|5', 'in a partition with another layout');
 is(q1($_, 'SELECT count(*) FROM span WHERE low > high'), '0', "n$_: valid") for 0 .. 2;
 is(q1(0, 'SELECT a, b, c FROM tied WHERE id = 2'), '1|9|1', 'all that constraints tie together is taken from the later claim');
