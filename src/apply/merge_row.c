@@ -401,7 +401,8 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 	/* a birth, most likely: probe the index once instead of twice */
 	bool		expect_new = one_dot && target_births(t) > 0;
 	Oid			relid = RelationGetRelid(target_relation(t));
-	ApplyResult result;
+	ApplyResult result = APPLY_IGNORED;
+	ApplyResult written = APPLY_IGNORED;	/* in a round before one that had to end a pair */
 
 	merge_raise_clock(remote);
 	if (ranges_cover(ranges_of(relid), &remote->version))
@@ -435,7 +436,7 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 			switch (merge_with(t, local, &found, NULL, remote, peer, can_ask, &result))
 			{
 				case ROUND_DONE:
-					return result;
+					return result == APPLY_IGNORED ? written : result;
 				case ROUND_FETCH:
 					remote = whole_state(t, remote, peer);
 					if (remote == NULL)
@@ -467,7 +468,9 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 				case ROUND_AGAIN:
 					continue;
 			}
-			if (remote->alive || result == APPLY_IGNORED)
+			if (result == APPLY_IGNORED)
+				return written;
+			if (remote->alive)
 				return result;
 		}
 		else if (merge_is_old_news(table, remote))
@@ -495,6 +498,7 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 				if (!tombstones_any(tombs) || tombstones_key_is_free(tombs, key))
 					return result;
 				maybe_pair = true;
+				written = result;
 				continue;
 			}
 		}
@@ -503,6 +507,7 @@ merge_row(ApplyTarget *t, RowState *remote, const char *peer)
 		if (target_key_is_free(t, remote))
 			return result;
 		maybe_pair = true;
+		written = result;
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
