@@ -13,7 +13,8 @@
  * or the write would have been refused.  So that node merges the death later, and
  * finds the child.  It is therefore enough to look where a parent dies by merging,
  * which is seldom, and not where a child arrives, which is often.  (What this
- * misses, a child whose writer is gone for good, ferry.orphans lists and
+ * misses, a child whose writer is gone for good, or that lives again by a change at a
+ * third node which met the death before the child, ferry.orphans lists and
  * ferry.resolve_orphans mends.)
  *
  * When.  A cascade's deaths come after the parent's, in the same transaction or, in a

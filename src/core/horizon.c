@@ -29,7 +29,8 @@
  *
  * A version of which something was dropped says so (pruned).  Of one that was not,
  * vv alone tells all there is to include: whoever has seen that includes it.  Of a
- * pruned one nobody can tell but who has seen as much as its horizon.
+ * pruned one nobody can tell but who has seen as much as its horizon, or holds its last
+ * write (see the end).
  *
  * A tombstone all of whose vv is covered is removed.  Then a state that is covered
  * too, of a key of which there is nothing here, is older than that tombstone or
