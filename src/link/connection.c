@@ -73,6 +73,13 @@ connection_wait(PGconn *conn, long timeout_ms)
 	wait_socket(conn, WL_SOCKET_READABLE, timeout_ms);
 }
 
+bool
+connection_has_input(PGconn *conn)
+{
+	return (WaitLatchOrSocket(NULL, WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							  PQsocket(conn), 0, PG_WAIT_EXTENSION) & WL_SOCKET_READABLE) != 0;
+}
+
 static PGconn *
 open_connection(const char *dsn, const char *replication)
 {

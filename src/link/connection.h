@@ -48,6 +48,9 @@ extern void connection_end_copy(PGconn *conn);
 /* wait until the socket is readable or the latch is set or the time is over */
 extern void connection_wait(PGconn *conn, long timeout_ms);
 
+/* is something on the socket that libpq has not read? */
+extern bool connection_has_input(PGconn *conn);
+
 /* raise class 08 with what libpq says */
 pg_noreturn extern void connection_lost(PGconn *conn);
 

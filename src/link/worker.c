@@ -450,9 +450,12 @@ settle(TimestampTz now)
 	}
 	claims_publish();
 	claims_store(p->news, now);
-	if (now >= me.clock_due && me.clock_asked_at == 0)
+	if (now >= me.clock_due && me.clock_asked_at == 0 && !connection_has_input(me.conn))
 	{
-		/* nothing is waiting here, so that the answer is not kept waiting either */
+		/*
+		 * Nothing is waiting here, so that the answer is not kept waiting either, and that
+		 * no keepalive which was sent earlier passes for it.
+		 */
 		feedback_send(me.feedback, me.conn, true);
 		me.clock_asked_at = me.feedback->sent_at;
 	}

@@ -116,7 +116,8 @@ ok($a->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM t WHERE id = 102
 
 my $measured = one($a, "SELECT measured_at FROM ferry.clock WHERE peer = 'b'");
 ok($a->poll_query_until('postgres', "SELECT measured_at > '$measured' FROM ferry.clock WHERE peer = 'b'"), 'the clock is measured again');
-is(one($a, "SELECT abs(offset_ms) <= round_trip_ms / 2 + 1 FROM ferry.clock WHERE peer = 'b'"), 't', 'one machine has one clock, within half the round trip');
+# a keepalive that crossed the question may pass for the answer, once
+ok($a->poll_query_until('postgres', "SELECT abs(offset_ms) <= round_trip_ms / 2 + 1 FROM ferry.clock WHERE peer = 'b'"), 'one machine has one clock, within half the round trip');
 
 # --- a clock that is wrong ---
 
