@@ -106,6 +106,18 @@ SELECT ferry.state('told', '{"id": 1}') = :'before' AS unchanged;
 SELECT ferry.merge('told', :'lowered');
 SELECT id, a, b, c, n FROM told;
 SELECT kind, columns, local_row, remote_row, winner, rule, constraint_name FROM ferry.conflicts WHERE relation = 'public.told';
+-- what TRUNCATE left elsewhere comes along: it has seen one of the row's writers, or both
+CREATE FUNCTION pg_temp.truncated(own boolean) RETURNS jsonb LANGUAGE sql AS
+$$SELECT pg_temp.state('told', 1, '{"a": 2, "b": 9, "n": 6}', 20) || jsonb_build_object('truncates', jsonb_build_array(jsonb_build_object('truncate', true,
+		'last', jsonb_build_array(at, '77'), 'vv', CASE WHEN own THEN s->'vv' ELSE '{}' END || jsonb_build_object('77', at))))
+	FROM ferry.state('told', '{"id": 1}') s, LATERAL (SELECT ((s->'last'->>0)::bigint + 10)::text) t(at)$$;
+SELECT ferry.state('told', '{"id": 1}') AS before \gset
+SELECT part, rule, winner, local_value, result, detail FROM ferry.explain_merge('told', pg_temp.truncated(false)) WHERE part IN ('truncate', 'state');
+SELECT part, rule, winner, local_value, result, detail FROM ferry.explain_merge('told', pg_temp.truncated(true)) WHERE part IN ('truncate', 'state');
+SELECT ferry.state('told', '{"id": 1}') = :'before' AS unchanged;
+SELECT pg_temp.truncated(true) AS truncated \gset
+SELECT ferry.merge('told', :'truncated');
+SELECT part, rule, winner, local_value, result, detail FROM ferry.explain_merge('told', :'truncated') WHERE part IN ('truncate', 'state');
 SELECT ferry.drop_table('told');
 DROP TABLE told;
 

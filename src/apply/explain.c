@@ -312,13 +312,69 @@ explain_held(Explained *e)
 	}
 }
 
-static void
-explain(Explained *e)
+/*
+ * What TRUNCATE left where the state comes from goes first: a line for each that is
+ * not in force here, and what would be held after it.  Returns all that would be
+ * in force then.
+ */
+static const RangeList *
+explain_truncates(Explained *e, List *truncates)
 {
-	const RangeList *ranges = ranges_of(RelationGetRelid(target_relation(e->target)));
+	const RangeList *here = ranges_of(RelationGetRelid(target_relation(e->target)));
+	RangeList  *then = palloc(sizeof(RangeList));
+	ListCell   *lc;
+
+	then->n = here->n;
+	then->ranges = palloc(sizeof(Version) * (here->n + list_length(truncates) + 1));
+	for (int i = 0; i < here->n; i++)
+		then->ranges[i] = here->ranges[i];
+	foreach(lc, truncates)
+	{
+		const Version *range = lfirst(lc);
+		Line		line = {"truncate"};
+		bool		known = false;
+
+		for (int i = 0; i < then->n && !known; i++)
+		{
+			VersionOrder order = version_compare(range, &then->ranges[i]);
+
+			known = order == VERSION_BEFORE || order == VERSION_EQUAL;
+		}
+		if (known)
+			continue;
+		then->ranges[then->n++] = *range;
+		line.rule = "truncate";
+		line.winner = "remote";
+		line.local_dot = e->local ? &e->local->version.last : NULL;
+		line.remote_dot = &range->last;
+		line.detail = "a TRUNCATE that is not in force here is merged first";
+		if (e->local && ranges_cover(&(RangeList) {1, unconstify(Version *, range)}, &e->local->version))
+		{
+			line.detail = "a TRUNCATE that is not in force here is merged first: it includes every write of what is held";
+			line.local_value = json_bool(e->local->alive);
+			line.result = json_bool(false);
+			put_line(e, &line);
+			e->local = NULL;
+			continue;
+		}
+		if (e->local && e->local->alive && range_was_outlived(range, &e->local->version))
+		{
+			line.winner = "local";
+			line.detail = "conflict: a TRUNCATE that is not in force here is merged first, and the row has been changed beside it: it is written again";
+		}
+		put_line(e, &line);
+	}
+	return then;
+}
+
+static void
+explain(Explained *e, List *truncates)
+{
+	const RangeList *ranges;
 
 	merge_check_clock(e->remote);
 	e->local = merge_row_state(e->target, e->remote);
+	ranges = explain_truncates(e, truncates);
 	if (ranges_cover(ranges, &e->remote->version))
 	{
 		e->result = e->local;
@@ -358,7 +414,7 @@ ferry_explain_merge(PG_FUNCTION_ARGS)
 	e.remote = state_from_jsonb(table, rel, PG_GETARG_DATUM(1));
 	e.target = target_open(rel, table);
 	target_enter(e.target);
-	explain(&e);
+	explain(&e, state_ranges_from_jsonb(PG_GETARG_DATUM(1)));
 	target_leave(e.target);
 	target_close(e.target);
 	table_close(rel, NoLock);
