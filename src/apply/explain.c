@@ -332,15 +332,10 @@ explain_truncates(Explained *e, List *truncates)
 	{
 		const Version *range = lfirst(lc);
 		Line		line = {"truncate"};
-		bool		known = false;
 
-		for (int i = 0; i < then->n && !known; i++)
-		{
-			VersionOrder order = version_compare(range, &then->ranges[i]);
-
-			known = order == VERSION_BEFORE || order == VERSION_EQUAL;
-		}
-		if (known)
+		/* as range_tombstone_merge() has it */
+		if (ranges_cover(then, range) ||
+			(!target_table(e->target)->is_new && vector_covers(horizon_current(), range)))
 			continue;
 		then->ranges[then->n++] = *range;
 		line.rule = "truncate";
@@ -348,7 +343,7 @@ explain_truncates(Explained *e, List *truncates)
 		line.local_dot = e->local ? &e->local->version.last : NULL;
 		line.remote_dot = &range->last;
 		line.detail = "a TRUNCATE that is not in force here is merged first";
-		if (e->local && ranges_cover(&(RangeList) {1, unconstify(Version *, range)}, &e->local->version))
+		if (e->local && range_covers(range, &e->local->version))
 		{
 			line.detail = "a TRUNCATE that is not in force here is merged first: it includes every write of what is held";
 			line.local_value = json_bool(e->local->alive);

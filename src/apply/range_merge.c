@@ -98,16 +98,15 @@ static void
 meet_row(ApplyTarget *t, const RowState *row, const Version *range, const char *peer)
 {
 	const FerryTable *table = target_table(t);
-	const RangeList one = {1, unconstify(Version *, range)};
 	ApplyFound	found;
 	RowState   *next;
 	bool		written;
 
-	if (!ranges_cover(&one, &row->version) && !range_was_outlived(range, &row->version))
+	if (!range_covers(range, &row->version) && !range_was_outlived(range, &row->version))
 		return;
 	if (!target_find(t, row, &found))
 		elog(ERROR, "row of table \"%s\" is not in its primary key's index", RelationGetRelationName(target_relation(t)));
-	if (ranges_cover(&one, &row->version))
+	if (range_covers(range, &row->version))
 		written = target_delete(t, &found);
 	else
 	{

@@ -68,15 +68,22 @@ put_row(DeltaFrames *f)
 	MemoryContextSwitchTo(oldcontext);
 }
 
+/* at the head of a frame that describes relations: what follows is read under it */
+static void
+put_horizon(DeltaFrames *f)
+{
+	if (f->frame.len == 0 && f->scan->horizon.n > 0)
+		wire_put_horizon(&f->frame, &f->scan->horizon);
+}
+
 /*
  * What is told of tables without a row to be sent too: how columns merge and what
  * becomes of orphans (the next to write or judge one may be the receiver), and what
- * TRUNCATE left, before the rows.  False if there is nothing to tell.
+ * TRUNCATE left, before the rows.
  */
-static bool
+static void
 put_tables(DeltaFrames *f)
 {
-	size_t		before = f->frame.len;
 	MemoryContext oldcontext = MemoryContextSwitchTo(GetMemoryChunkContext(f));
 	ListCell   *lc;
 
@@ -93,6 +100,7 @@ put_tables(DeltaFrames *f)
 			continue;
 		rel = table_open(table->relid, AccessShareLock);
 		encoder = relation_encoder_create(table, rel, f->rel_cxt);
+		put_horizon(f);
 		relation_encode_description(&f->frame, encoder);
 		for (int i = 0; i < list->n; i++)
 			range_encode(&f->frame, encoder->wire.id, &list->ranges[i]);
@@ -101,7 +109,6 @@ put_tables(DeltaFrames *f)
 	MemoryContextReset(f->rel_cxt);
 	MemoryContextSwitchTo(oldcontext);
 	f->tables_told = true;
-	return f->frame.len > before;
 }
 
 /* a state that waits in quarantine, as the frame; false if there is none any more */
@@ -131,12 +138,7 @@ fill_frame(DeltaFrames *f)
 
 	f->frame.len = 0;
 	if (!f->tables_told)
-	{
-		if (f->scan->horizon.n > 0)
-			wire_put_horizon(&f->frame, &f->scan->horizon);
-		if (!put_tables(f))
-			f->frame.len = 0;
-	}
+		put_tables(f);
 	while (f->frame.len < DELTA_FRAME_BYTES && !f->ended)
 	{
 		if (delta_scan_next(f->scan))
@@ -146,8 +148,7 @@ fill_frame(DeltaFrames *f)
 				make_encoder(f);
 				described = false;
 			}
-			if (f->frame.len == 0 && f->scan->horizon.n > 0)
-				wire_put_horizon(&f->frame, &f->scan->horizon);
+			put_horizon(f);
 			if (!described)
 				relation_encode_description(&f->frame, f->encoder);
 			described = true;
