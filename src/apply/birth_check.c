@@ -163,12 +163,14 @@ static void
 check_births(void)
 {
 	uint64		next;
-	uint64		end = deaths_count();
+	uint64		end;
 	MemoryContext cxt;
 	MemoryContext oldcontext;
-	ListCell   *lc;
 
-	if (!births_since(&next) || next == end)
+	if (!births_since(&next))
+		return;
+	end = deaths_count();
+	if (next == end)
 		return;
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "ferry birth check", ALLOCSET_DEFAULT_SIZES);
 	oldcontext = MemoryContextSwitchTo(cxt);
@@ -179,16 +181,14 @@ check_births(void)
 
 		if (!deaths_get(next, &death))
 		{
-			foreach(lc, births_tables())
-				check_all(lfirst(lc));
+			for (const BirthTable *births = births_tables(); births; births = births->next)
+				check_all(births);
 			break;
 		}
 		if (death.dboid != MyDatabaseId)
 			continue;
-		foreach(lc, births_tables())
+		for (const BirthTable *births = births_tables(); births; births = births->next)
 		{
-			const BirthTable *births = lfirst(lc);
-
 			if (births->tombid == death.tombid && births_may_include(births, death.key_hash))
 				check_death(births, &death.tid);
 		}

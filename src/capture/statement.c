@@ -136,12 +136,12 @@ expression_context(ModifyTableState *state)
 }
 
 static StampProjection *
-make_projection(ModifyTableState *state, ResultRelInfo *rel, ExprStateEvalFunc evaluate, int ncolumns)
+make_projection(ExprContext *econtext, ResultRelInfo *rel, ExprStateEvalFunc evaluate, int ncolumns)
 {
 	StampProjection *p = palloc0(offsetof(StampProjection, columns) + sizeof(int) * ncolumns);
 
 	p->projection.type = T_ProjectionInfo;
-	p->projection.pi_exprContext = expression_context(state);
+	p->projection.pi_exprContext = econtext;
 	p->projection.pi_state.type = T_ExprState;
 	p->projection.pi_state.evalfunc = evaluate;
 	p->projection.pi_state.resultslot = rel->ri_newTupleSlot;
@@ -191,7 +191,7 @@ take_update(ModifyTableState *state, ResultRelInfo *rel, int which, const FerryT
 	inner = ExecBuildUpdateProjection(outerPlan(state->ps.plan)->targetlist, false, assigned,
 									  RelationGetDescr(rel->ri_RelationDesc), expression_context(state),
 									  rel->ri_newTupleSlot, &state->ps);
-	p = make_projection(state, rel, stamp_updated_row, n);
+	p = make_projection(expression_context(state), rel, stamp_updated_row, n);
 	p->inner = inner;
 	p->last_attno = table->version_attno;
 	p->ncolumns = n;
@@ -230,13 +230,14 @@ static void
 take_insert(ModifyTableState *state, ResultRelInfo *rel)
 {
 	EState	   *estate = state->ps.state;
+	ExprContext *econtext = GetPerTupleExprContext(estate);	/* which the executor needs anyway */
 	StampProjection *p;
 
 	if (!plan_fits(outerPlan(state->ps.plan)->targetlist, RelationGetDescr(rel->ri_RelationDesc)))
 		return;
 	rel->ri_newTupleSlot = table_slot_create(rel->ri_RelationDesc, &estate->es_tupleTable);
-	p = make_projection(state, rel, stamp_inserted_row, 0);
-	p->keeper = tomb_keeper_create(expression_context(state));
+	p = make_projection(econtext, rel, stamp_inserted_row, 0);
+	p->keeper = tomb_keeper_create(econtext);
 	rel->ri_projectNew = &p->projection;
 	rel->ri_projectNewInfoValid = true;
 	rel->ri_TrigDesc->trig_insert_before_row = false;

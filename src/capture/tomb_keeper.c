@@ -24,6 +24,7 @@
 struct TombKeeper
 {
 	MemoryContext cxt;
+	ExprContext *econtext;		/* whose end is the statement's; NULL: we are to be told of it */
 	const FerryTable *table;	/* that ts was opened for; NULL: none is */
 	Tombstones *ts;
 };
@@ -48,7 +49,7 @@ tomb_keeper_create(ExprContext *econtext)
 	TombKeeper *keeper = palloc0(sizeof(TombKeeper));
 
 	keeper->cxt = CurrentMemoryContext;
-	RegisterExprContextCallback(econtext, statement_ends, PointerGetDatum(keeper));
+	keeper->econtext = econtext;
 	return keeper;
 }
 
@@ -62,6 +63,9 @@ tomb_keeper_get(TombKeeper *keeper, const FerryTable *table)
 	if (keeper->table == table)
 		return keeper->ts;
 	close_kept(keeper);
+	if (keeper->econtext)
+		RegisterExprContextCallback(keeper->econtext, statement_ends, PointerGetDatum(keeper));
+	keeper->econtext = NULL;
 	oldcontext = MemoryContextSwitchTo(keeper->cxt);
 	keeper->ts = tombstones_open(table);
 	MemoryContextSwitchTo(oldcontext);

@@ -44,24 +44,37 @@
 
 /* --- bytes --- */
 
+/* written out, compilers see that it is one instruction */
+static inline void
+put_u32(uint8_t *out, uint32_t v)
+{
+	out[0] = (uint8_t) (v >> 24);
+	out[1] = (uint8_t) (v >> 16);
+	out[2] = (uint8_t) (v >> 8);
+	out[3] = (uint8_t) v;
+}
+
+static inline uint32_t
+get_u32(const uint8_t *in)
+{
+	return (uint32_t) in[0] << 24 | (uint32_t) in[1] << 16 | (uint32_t) in[2] << 8 | in[3];
+}
+
 void
 version_put_dot(uint8_t *out, Dot d)
 {
-	for (int i = 0; i < 8; i++)
-		out[i] = (uint8_t) (d.hlc >> (56 - 8 * i));
-	for (int i = 0; i < 4; i++)
-		out[8 + i] = (uint8_t) (d.node >> (24 - 8 * i));
+	put_u32(out, (uint32_t) (d.hlc >> 32));
+	put_u32(out + 4, (uint32_t) d.hlc);
+	put_u32(out + 8, d.node);
 }
 
 Dot
 version_get_last(const uint8_t *in)
 {
-	Dot			d = {0, 0};
+	Dot			d;
 
-	for (int i = 0; i < 8; i++)
-		d.hlc = d.hlc << 8 | in[i];
-	for (int i = 0; i < 4; i++)
-		d.node = d.node << 8 | in[8 + i];
+	d.hlc = (uint64_t) get_u32(in) << 32 | get_u32(in + 4);
+	d.node = get_u32(in + 8);
 	return d;
 }
 

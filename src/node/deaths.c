@@ -3,11 +3,17 @@
  * deaths.c
  *		Which keys died lately on this server: a ring in shared memory.
  *
+ * How many there were is asked by every transaction that inserts, twice, and is an
+ * atomic for that: a lock that is shared is still written by all who take it.  It is
+ * raised when the entry is there, under the lock.  Who asks has a barrier before,
+ * so that what he wrote himself is seen by whoever is not counted yet.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "port/atomics.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
@@ -16,7 +22,7 @@
 typedef struct DeathRing
 {
 	LWLock	   *lock;
-	uint64		count;
+	pg_atomic_uint64 count;
 	Death		deaths[DEATHS_KEPT];
 } DeathRing;
 
@@ -37,7 +43,7 @@ deaths_shmem_init(void)
 	ring = ShmemInitStruct("ferry deaths", sizeof(DeathRing), &found);
 	if (!found)
 	{
-		ring->count = 0;
+		pg_atomic_init_u64(&ring->count, 0);
 		ring->lock = &(GetNamedLWLockTranche("ferry")[2].lock);
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -47,15 +53,19 @@ void
 deaths_report(Oid tombid, uint32 key_hash, ItemPointer tid)
 {
 	Death	   *death;
+	uint64		n;
 
 	if (ring == NULL)
 		return;
 	LWLockAcquire(ring->lock, LW_EXCLUSIVE);
-	death = &ring->deaths[ring->count++ % DEATHS_KEPT];
+	n = pg_atomic_read_u64(&ring->count);
+	death = &ring->deaths[n % DEATHS_KEPT];
 	death->dboid = MyDatabaseId;
 	death->tombid = tombid;
 	death->key_hash = key_hash;
 	death->tid = *tid;
+	pg_write_barrier();
+	pg_atomic_write_u64(&ring->count, n + 1);
 	LWLockRelease(ring->lock);
 }
 
@@ -66,9 +76,9 @@ deaths_count(void)
 
 	if (ring == NULL)
 		return 0;
-	LWLockAcquire(ring->lock, LW_SHARED);
-	count = ring->count;
-	LWLockRelease(ring->lock);
+	pg_memory_barrier();
+	count = pg_atomic_read_u64(&ring->count);
+	pg_memory_barrier();
 	return count;
 }
 
@@ -78,7 +88,7 @@ deaths_get(uint64 n, Death *death)
 	bool		kept;
 
 	LWLockAcquire(ring->lock, LW_SHARED);
-	kept = n + DEATHS_KEPT >= ring->count;
+	kept = n + DEATHS_KEPT >= pg_atomic_read_u64(&ring->count);
 	*death = ring->deaths[n % DEATHS_KEPT];
 	LWLockRelease(ring->lock);
 	return kept;

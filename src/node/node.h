@@ -24,13 +24,16 @@ typedef enum NodeDoubt
 	NODE_IS_COPY				/* of a node that lives: writes are refused */
 } NodeDoubt;
 
+/* What every writer writes lies by itself: what all read is in a cache line that stays with them. */
 typedef struct NodeShared
 {
+	pg_atomic_uint64 clock;		/* last stamp given or seen */
+	pg_atomic_uint64 last_stamp;	/* latest own stamp of a transaction that has ended */
+	char		apart[PG_CACHE_LINE_SIZE - 2 * sizeof(pg_atomic_uint64)];
+
 	Oid			dboid;			/* InvalidOid: free entry */
 	NodeId		id;
 	NodeId		settled_id;		/* of which doubt speaks: another id was given by ferry.become_node */
-	pg_atomic_uint64 clock;		/* last stamp given or seen */
-	pg_atomic_uint64 last_stamp;	/* latest own stamp of a transaction that has ended */
 	pg_atomic_uint64 unpublished;	/* no later than any own stamp that is to be written once more; 0: there is none */
 	pg_atomic_uint64 high_water;	/* on disk; no stamp beyond it may be used */
 	pg_atomic_uint32 config_generation; /* bumped when peers or tables change */
@@ -40,6 +43,7 @@ typedef struct NodeShared
 	pg_atomic_uint32 went_back; /* a peer holds writes of ours that we lost: the promise on record is not true */
 	Hlc			loaded_mark;	/* the mark that was found at the start */
 	Hlc			first_possible; /* no stamp between these two was ever given */
+	char		end[PG_CACHE_LINE_SIZE];
 } NodeShared;
 
 /* settings (defined in ferry.c) */

@@ -39,6 +39,10 @@ typedef struct CacheEntry
 } CacheEntry;
 
 static HTAB *cache = NULL;
+
+/* entries that were found lately, by relid; entries never go, so that they may be pointed to */
+#define RECENT_ENTRIES 16
+static CacheEntry *recent[RECENT_ENTRIES];
 static Oid	cached_schema = InvalidOid;
 static Oid	cached_type = InvalidOid;
 
@@ -404,6 +408,7 @@ build(Relation rel)
 	t->mode = (MergeMode) reg.merge;
 	t->life = (LifePolicy) reg.on_delete;
 	t->is_new = reg.is_new;
+	t->clear = palloc0(sizeof(TombstonesClear));
 	t->version_attno = version;
 	t->is_partitioned = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
 	if (rootid != t->relid)
@@ -441,11 +446,17 @@ table_lookup(Oid relid)
 	MemoryContext oldcontext;
 	FerryTable *t;
 
+	e = recent[relid % RECENT_ENTRIES];
+	if (likely(e && e->relid == relid && e->valid))
+		return e->table;
 	if (cache == NULL)
 		make_cache();
 	e = hash_search(cache, &relid, HASH_FIND, NULL);
 	if (e && e->valid)
+	{
+		recent[relid % RECENT_ENTRIES] = e;
 		return e->table;
+	}
 	if (!OidIsValid(ferry_version_type()))
 		return NULL;
 

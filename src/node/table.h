@@ -33,6 +33,14 @@ typedef enum OrphanPolicy
 	ORPHANS_REMOVE_CHILD = 2
 } OrphanPolicy;
 
+/* it had no tombstone when so many keys had died on this server, and this process had written so many */
+typedef struct TombstonesClear
+{
+	bool		known;
+	uint64		deaths;
+	uint64		written_here;
+} TombstonesClear;
+
 /*
  * A registered table, or a partition of one.
  *
@@ -65,6 +73,7 @@ typedef struct FerryTable
 	OrphanPolicy orphans;
 	Dot			orphans_dot;	/* of the setting; {0, 0}: never set */
 	bool		is_new;			/* not copied from every peer yet */
+	TombstonesClear *clear;	/* kept by state/births.c */
 } FerryTable;
 
 /*

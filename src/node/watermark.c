@@ -61,10 +61,12 @@
 /* a backend between the end of its transaction and its slot needs no more spins than this */
 #define ENDING_SPINS 2000
 
+/* each in a cache line of its own, since backends write theirs in every transaction */
 typedef struct InFlight
 {
 	pg_atomic_uint64 lower;		/* 0: no stamp taken */
 	Oid			dboid;
+	char		apart[PG_CACHE_LINE_SIZE - sizeof(pg_atomic_uint64) - sizeof(Oid)];
 } InFlight;
 
 typedef struct Prepared

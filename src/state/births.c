@@ -4,8 +4,9 @@
  *		The keys that this transaction has inserted, for apply/birth_check.c.
  *
  * Hashes only, 4 bytes a key, and up to BIRTHS_NOTED of them; beyond that, and
- * where a COPY does not look at its keys, every key may be one of ours.  A subtransaction that aborts leaves its keys behind,
- * which costs a look at most.
+ * where a COPY does not look at its keys, every key may be one of ours.  A
+ * subtransaction that aborts leaves its keys behind, which costs a look at most.
+ * A transaction of few rows in one table needs no memory but ours.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,50 +19,54 @@
 #include "state/tombstone.h"
 
 #define BIRTHS_NOTED 262144
+#define FEW_BIRTHS 64
 
-static MemoryContext births_cxt = NULL; /* NULL: none in this transaction */
-static List *tables = NIL;
+static BirthTable *tables = NULL;	/* the latest first; NULL: no birth in this transaction */
+static BirthTable first_table;
 static uint64 since;
-static uint32 *hashes;
-static int	nhashes;
-static int	room;
+static uint32 few_hashes[FEW_BIRTHS];
+static uint32 *hashes = few_hashes;
+static int	nhashes = 0;
+static int	room = FEW_BIRTHS;
 static bool sorted;
 static bool too_many;
 
-static void
-start(void)
-{
-	births_cxt = AllocSetContextCreate(TopTransactionContext, "ferry births", ALLOCSET_SMALL_SIZES);
-	since = deaths_count();
-	tables = NIL;
-	room = 64;
-	hashes = MemoryContextAlloc(births_cxt, sizeof(uint32) * room);
-	nhashes = 0;
-	too_many = false;
-}
-
-/* the table's entry; the latest is first */
+/* the table's entry */
 static BirthTable *
 note_table(const FerryTable *table)
 {
-	ListCell   *lc;
 	BirthTable *t;
-	MemoryContext oldcontext;
 
-	if (births_cxt == NULL)
-		start();
-	foreach(lc, tables)
-		if (((BirthTable *) lfirst(lc))->tombid == table->tombid)
-			return lfirst(lc);
-	oldcontext = MemoryContextSwitchTo(births_cxt);
-	t = palloc(sizeof(BirthTable));
+	for (t = tables; t; t = t->next)
+		if (t->tombid == table->tombid)
+			return t;
+	if (tables == NULL)
+	{
+		since = deaths_count();
+		t = &first_table;
+	}
+	else
+		t = MemoryContextAlloc(TopTransactionContext, sizeof(BirthTable));
 	t->relid = table->rootid;
 	t->tombid = table->tombid;
 	t->whole = false;
 	t->clear_at = PG_UINT64_MAX;
-	tables = lcons(t, tables);
-	MemoryContextSwitchTo(oldcontext);
+	t->next = tables;
+	tables = t;
 	return t;
+}
+
+/* goes with the transaction */
+static void
+make_room(void)
+{
+	uint32	   *more = MemoryContextAlloc(TopTransactionContext, sizeof(uint32) * room * 2);
+
+	memcpy(more, hashes, sizeof(uint32) * nhashes);
+	if (hashes != few_hashes)
+		pfree(hashes);
+	hashes = more;
+	room *= 2;
 }
 
 void
@@ -75,10 +80,7 @@ births_note(const FerryTable *table, uint32 key_hash)
 		return;
 	}
 	if (nhashes == room)
-	{
-		room *= 2;
-		hashes = repalloc(hashes, sizeof(uint32) * room);
-	}
+		make_room();
 	hashes[nhashes++] = key_hash;
 }
 
@@ -91,17 +93,31 @@ births_note_table(const FerryTable *table)
 /*
  * Others' tombstones that come after the transaction's first birth are reported
  * after it, so that the check finds them; our own it leaves out.
+ *
+ * So a table that had no tombstone when d keys had died needs no second look while
+ * no more have: what has been written since is not reported yet.
  */
 bool
 births_meet_tombstones(const FerryTable *table)
 {
 	BirthTable *t = note_table(table);
+	TombstonesClear *clear = table->clear;
+	uint64		written_here = tombstone_written_here();
+	uint64		deaths;
 
-	if (t->clear_at == tombstone_written_here())
+	if (t->clear_at == written_here)
 		return false;
-	if (tombstone_any(table))
-		return true;
-	t->clear_at = tombstone_written_here();
+	deaths = deaths_count();
+	if (!clear->known || clear->deaths != deaths || clear->written_here != written_here)
+	{
+		clear->known = false;
+		if (tombstone_any(table))
+			return true;
+		clear->deaths = deaths;
+		clear->written_here = tombstone_written_here();
+		clear->known = true;
+	}
+	t->clear_at = clear->written_here;
 	return false;
 }
 
@@ -109,10 +125,10 @@ bool
 births_since(uint64 *deaths)
 {
 	*deaths = since;
-	return births_cxt != NULL;
+	return tables != NULL;
 }
 
-List *
+const BirthTable *
 births_tables(void)
 {
 	return tables;
@@ -141,7 +157,9 @@ births_may_include(const BirthTable *table, uint32 key_hash)
 void
 births_forget(void)
 {
-	/* the memory goes with the transaction */
-	births_cxt = NULL;
-	tables = NIL;
+	tables = NULL;
+	hashes = few_hashes;
+	nhashes = 0;
+	room = FEW_BIRTHS;
+	too_many = false;
 }

@@ -16,6 +16,7 @@ typedef struct BirthTable
 	Oid			tombid;
 	bool		whole;			/* any key may be one of ours */
 	uint64		clear_at;		/* it had no tombstone when we had written so many; -1: not known */
+	struct BirthTable *next;
 } BirthTable;
 
 /* note a birth, before its tombstone is looked for */
@@ -34,7 +35,7 @@ extern bool births_meet_tombstones(const FerryTable *table);
 /* how many keys had died when the first birth was noted; false if there was none */
 extern bool births_since(uint64 *deaths);
 
-extern List *births_tables(void);	/* of BirthTable */
+extern const BirthTable *births_tables(void);	/* the first, NULL if there is none */
 
 /* may a key of this table with this hash be one of ours? */
 extern bool births_may_include(const BirthTable *table, uint32 key_hash);
