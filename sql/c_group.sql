@@ -26,6 +26,12 @@ SELECT ferry.become_node('N 2', 'x');
 SELECT ferry.become_node('n1', 'x');
 SELECT ferry.set_dsn('dbname=moved');
 SELECT n.dsn, m.dsn FROM ferry.local_node n JOIN ferry.member m USING (node_id);
-SELECT ferry._check_sight('0/1', NULL) AS fits;
+-- what a peer may have seen of this node, and what shows that it went back in time
+SELECT ferry._check_sight('0/1', NULL, NULL) AS fits, ferry._check_sight('0/1', NULL, ferry._runs()) AS fits_too, ferry._check_sight('0/1', NULL, '1,2') AS unknown;
+SELECT ferry._check_sight('0/1', NULL, 'x') AS fits;
+SELECT ferry._went_back();
+INSERT INTO ferry.renaming SELECT 7, node_id, 1, 0, true FROM ferry.local_node;
+SELECT ferry._greet('[]', 8, '{}');
+DELETE FROM ferry.renaming;
 SELECT ferry.set_dsn('dbname=x');
 DELETE FROM ferry.member WHERE node_id = 7;

@@ -29,6 +29,7 @@
 #include "capture/stamp.h"
 #include "node/node.h"
 #include "state/births.h"
+#include "state/counter_note.h"
 #include "state/local_write.h"
 #include "state/tombstone.h"
 
@@ -112,7 +113,13 @@ stamp_birth(const FerryTable *table, TupleDesc desc, Datum *values, bool *nulls,
 	if (births_meet_tombstones(table))
 		tomb = take_tombstone(table, values, keeper);
 	if (tomb)
+	{
+		Datum		key[INDEX_MAX_KEYS];
+
 		found = state_found_dead(tomb);
+		state_key_values(table, tomb, key);
+		counter_note_take(table, &found, key);
+	}
 	else if (state_birth_is_dot(table))
 	{
 		if (keep_fresh && is_fresh(values[v], nulls[v]))
@@ -147,6 +154,17 @@ key_changed(const FerryTable *table, TupleDesc desc, const Datum *old, const Dat
 	return false;
 }
 
+/* before a live row is written */
+static void
+note_counters(const FerryTable *table, const FoundRow *found)
+{
+	Datum		key[INDEX_MAX_KEYS];
+
+	for (int k = 0; k < table->nkeys; k++)
+		key[k] = found->values[table->key_attnos[k] - 1];
+	counter_note_take(table, found, key);
+}
+
 /* any version, any strategy */
 static Stamped
 update_row(const FerryTable *table, TupleDesc desc, const Datum *old_values, const bool *old_nulls,
@@ -158,6 +176,7 @@ update_row(const FerryTable *table, TupleDesc desc, const Datum *old_values, con
 	bool		adjusted;
 
 	state_version_read(old_values[table->version_attno - 1], &before);
+	note_counters(table, &found);
 	adjusted = state_local_write(table, desc, &found, values, nulls, node_stamp(), &after);
 	set_version(table, values, nulls, state_version_datum(&after));
 	return adjusted ? STAMPED_VALUES : STAMPED_VERSION;
@@ -228,8 +247,10 @@ make_tombstone(const FerryTable *table, const Datum *values, const bool *nulls)
 {
 	Version		before;
 	Version		after;
+	FoundRow	found = {&before, true, values, nulls, NULL};
 
 	state_version_read(values[table->version_attno - 1], &before);
+	note_counters(table, &found);
 	state_local_delete(table, &before, node_stamp(), &after);
 	return tombstone_from_row(table, state_from_values(table, values, nulls), &after);
 }

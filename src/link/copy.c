@@ -50,6 +50,7 @@
 #include "link/connection.h"
 #include "link/copy.h"
 #include "link/fetcher.h"
+#include "link/greeting.h"
 #include "link/gather.h"
 #include "link/hands.h"
 #include "link/local_work.h"
@@ -479,6 +480,7 @@ help(LinkShared *link, LinkCopier *copier)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("peer \"%s\" is another node than before", link->peer)));
+	greeting_exchange(conn, hello.id);
 	fetcher_install(link->peer, dsn);
 	replorigin_session_origin = DoNotReplicateId;
 	copy_some(conn, link, copier, hello.id, &manner, read_due_there(conn, link->peer));

@@ -76,7 +76,7 @@ ask_there(PGconn *conn, const char *sql)
 void
 greeting_exchange(PGconn *conn, NodeId peer)
 {
-	char	   *ours = ask_here("SELECT ferry._members()::pg_catalog.text", NULL);
+	char	   *ours = ask_here("SELECT ferry._members()::pg_catalog.text FROM (SELECT ferry._require_renamed()) r", NULL);
 	char	   *seen = ask_here(psprintf("SELECT ferry._sight_of(%u)::pg_catalog.text", peer), NULL);
 	char	   *theirs = ask_there(conn, psprintf("SELECT ferry._greet(%s, %u, %s)", quote_literal_cstr(ours), node_id(),
 												   quote_literal_cstr(seen)));
@@ -85,7 +85,7 @@ greeting_exchange(PGconn *conn, NodeId peer)
 	if (theirs == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("peer gave an invalid answer")));
-	fits = ask_here("SELECT ferry._take_greeting($1::pg_catalog.jsonb)::pg_catalog.text", theirs);
+	fits = ask_here(psprintf("SELECT ferry._take_greeting($1::pg_catalog.jsonb, %u)::pg_catalog.text", peer), theirs);
 	if (fits == NULL || strcmp(fits, "true") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),

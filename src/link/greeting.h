@@ -13,8 +13,9 @@
 /*
  * Tell the peer of the members that we know and learn of those that it knows.
  * Each also says what it has seen of the other: raises if that shows that one of
- * us went back in time, which is then seen to.  Runs transactions of its own.  If there was news, the node's configuration
- * has changed when it returns.
+ * us went back in time, which is then seen to.  Nothing may be taken from a peer over
+ * a connection that has not begun with this, nor be given to it.  Runs transactions of
+ * its own.  If there was news, the node's configuration has changed when it returns.
  */
 extern void greeting_exchange(PGconn *conn, NodeId peer);
 

@@ -174,7 +174,7 @@ BEGIN
 			DELETE FROM ferry.copied_table c USING ferry.peer p WHERE p.node_id = m.node_id AND c.peer = p.name;
 			DELETE FROM ferry.peer p WHERE p.node_id = m.node_id;
 		ELSE
-			UPDATE ferry.peer p SET node_id = m.successor, slot_lsn = NULL, via_lsn = NULL, copy_via = NULL, formers = -1 WHERE p.node_id = m.node_id;
+			UPDATE ferry.peer p SET node_id = m.successor, slot_lsn = NULL, via_lsn = NULL, copy_via = NULL, formers = -1, runs = NULL WHERE p.node_id = m.node_id;
 		END IF;
 	END LOOP;
 	IF NOT EXISTS (SELECT FROM ferry._mesh() o WHERE o.node_id = me.node_id) THEN
@@ -203,13 +203,15 @@ CREATE FUNCTION ferry._greet(members jsonb, caller bigint, sight jsonb) RETURNS 
 AS $$
 BEGIN
 	IF (sight ->> 'node_id')::bigint = (SELECT n.node_id FROM ferry.local_node n)
-	   AND NOT ferry._check_sight((sight ->> 'lsn')::pg_lsn, (sight ->> 'hlc')::bigint) THEN
+	   AND NOT ferry._check_sight((sight ->> 'lsn')::pg_lsn, (sight ->> 'hlc')::bigint, sight ->> 'runs') THEN
 		RAISE EXCEPTION 'node "%" went back in time and is about to take a new incarnation', (SELECT n.name FROM ferry.local_node n)
 			USING ERRCODE = 'connection_exception';
 	END IF;
+	PERFORM ferry._require_renamed();
 	PERFORM ferry._require_recent(sight ->> 'horizon');
 	PERFORM ferry._merge_members(members);
-	RETURN jsonb_build_object('members', ferry._members(), 'sight', ferry._sight_of(caller));
+	PERFORM ferry._note_meeting();
+	RETURN jsonb_build_object('members', ferry._members(), 'sight', ferry._sight_of(caller), 'runs', ferry._runs());
 END $$;
 COMMENT ON FUNCTION ferry._greet(jsonb, bigint, jsonb) IS 'internal: a peer tells us of the members that it knows, and what it has seen of us; returns the same of ours';
 REVOKE ALL ON FUNCTION ferry._greet(jsonb, bigint, jsonb) FROM PUBLIC;
@@ -244,21 +246,25 @@ CREATE FUNCTION ferry._ask_peer(dsn text, question text) RETURNS text
 COMMENT ON FUNCTION ferry._ask_peer(text, text) IS 'internal: connect to a node and have it answer a query of one value';
 REVOKE ALL ON FUNCTION ferry._ask_peer(text, text) FROM PUBLIC;
 
-CREATE FUNCTION ferry._take_greeting(answer jsonb) RETURNS boolean
+/* what we are told of the peer's runs is on record before anything of them is taken, and only if the peer was content */
+CREATE FUNCTION ferry._take_greeting(answer jsonb, peer_id bigint) RETURNS boolean
 	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF (answer -> 'sight' ->> 'node_id')::bigint = (SELECT n.node_id FROM ferry.local_node n)
-	   AND NOT ferry._check_sight((answer -> 'sight' ->> 'lsn')::pg_lsn, (answer -> 'sight' ->> 'hlc')::bigint) THEN
+	   AND NOT ferry._check_sight((answer -> 'sight' ->> 'lsn')::pg_lsn, (answer -> 'sight' ->> 'hlc')::bigint, answer -> 'sight' ->> 'runs') THEN
 		RETURN false;
 	END IF;
 	PERFORM ferry._require_recent(answer -> 'sight' ->> 'horizon');
 	PERFORM ferry._merge_members(answer -> 'members');
+	UPDATE ferry.peer p SET runs = answer ->> 'runs'
+		WHERE p.node_id = _take_greeting.peer_id AND p.runs IS DISTINCT FROM answer ->> 'runs';
+	PERFORM ferry._note_meeting();
 	RETURN true;
 END $$;
-COMMENT ON FUNCTION ferry._take_greeting(jsonb) IS 'internal: what a peer answered to our greeting; false if it shows that this node went back in time';
-REVOKE ALL ON FUNCTION ferry._take_greeting(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION ferry._take_greeting(jsonb, bigint) IS 'internal: what a peer answered to our greeting; false if it shows that this node went back in time';
+REVOKE ALL ON FUNCTION ferry._take_greeting(jsonb, bigint) FROM PUBLIC;
 
 /* a table is there with all that belongs to it, as pg_dump brings it: put it on the list */
 CREATE FUNCTION ferry._adopt_table(rel regclass, merge text, on_delete text) RETURNS void

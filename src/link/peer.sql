@@ -11,6 +11,7 @@ CREATE TABLE ferry.peer (
 	slot_lsn	pg_lsn,
 	via_lsn		pg_lsn,
 	formers		int NOT NULL DEFAULT -1,
+	runs		text,
 	created_at	timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE ferry.peer IS 'the nodes that this one pulls from; see the view ferry.peers';
@@ -18,6 +19,7 @@ COMMENT ON COLUMN ferry.peer.by_hand IS 'made by ferry.add_peer; otherwise by th
 COMMENT ON COLUMN ferry.peer.copy_via IS 'the peer whose copy will bring what this one wrote before slot_lsn; null: copy from itself';
 COMMENT ON COLUMN ferry.peer.slot_lsn IS 'where its slot for us begins';
 COMMENT ON COLUMN ferry.peer.formers IS 'all its tables are here and were copied after it had been told of so many former members';
+COMMENT ON COLUMN ferry.peer.runs IS 'the starts of its server, as it told us before we took anything of its last one (node/runs.c)';
 COMMENT ON COLUMN ferry.peer.via_lsn IS 'the slot_lsn of which copy_via held all when its copy began';
 SELECT pg_catalog.pg_extension_config_dump('ferry.peer', '');
 

@@ -138,9 +138,7 @@ succession_resolve(void)
 	}
 	else
 	{
-		char	   *id = run(pg_atomic_read_u32(&node->went_back) ?
-							 "SELECT ferry._succeed_self(true)::pg_catalog.text" :
-							 "SELECT ferry._succeed_self(false)::pg_catalog.text");
+		char	   *id = run("SELECT ferry._succeed_self()::pg_catalog.text");
 
 		settle();
 		if (id)

@@ -12,13 +12,82 @@ CREATE FUNCTION ferry._incarnation_settled() RETURNS void
 COMMENT ON FUNCTION ferry._incarnation_settled() IS 'internal: it is certain who this node is; in a transaction after the one that wrote it';
 REVOKE ALL ON FUNCTION ferry._incarnation_settled() FROM PUBLIC;
 
-CREATE FUNCTION ferry._check_sight(lsn pg_lsn, hlc bigint) RETURNS boolean
+CREATE FUNCTION ferry._check_sight(lsn pg_lsn, hlc bigint, runs text) RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_check_sight';
-COMMENT ON FUNCTION ferry._check_sight(pg_lsn, bigint) IS 'internal: what a peer has seen of us; false if this node cannot have written it';
-REVOKE ALL ON FUNCTION ferry._check_sight(pg_lsn, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION ferry._check_sight(pg_lsn, bigint, text) IS 'internal: what a peer has seen of us; false if this node cannot have written it';
+REVOKE ALL ON FUNCTION ferry._check_sight(pg_lsn, bigint, text) FROM PUBLIC;
 
-/* what we have seen of another node: its log, and its writes */
+CREATE FUNCTION ferry._went_back(OUT since bigint, OUT held bigint, OUT met boolean)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_went_back';
+COMMENT ON FUNCTION ferry._went_back() IS 'internal: null unless a peer has shown that this database went back in time; since which own stamp, and what it held before';
+REVOKE ALL ON FUNCTION ferry._went_back() FROM PUBLIC;
+
+CREATE FUNCTION ferry._runs() RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_runs';
+COMMENT ON FUNCTION ferry._runs() IS 'internal: the starts of this server, for peers to remember';
+REVOKE ALL ON FUNCTION ferry._runs() FROM PUBLIC;
+
+/* own writes that are to be told under another id (apply/rename.c): until it is done, nobody is told anything */
+CREATE TABLE ferry.renaming (
+	old_id		bigint NOT NULL,
+	new_id		bigint NOT NULL,
+	since		bigint NOT NULL,
+	held		bigint NOT NULL,
+	noted		boolean NOT NULL
+);
+COMMENT ON TABLE ferry.renaming IS 'writes since a stamp that this node made as its former incarnation, and that are to become those of the present one';
+COMMENT ON COLUMN ferry.renaming.noted IS 'ferry.counter_note has all that counters held when they were first written since';
+
+/* what counters held when this node wrote them first in a run in which it has met no peer yet */
+CREATE TABLE ferry.counter_note (
+	node_id		bigint NOT NULL,
+	since		bigint NOT NULL,
+	relid		regclass NOT NULL,
+	key			jsonb NOT NULL,
+	col			int NOT NULL,
+	share		bytea NOT NULL
+);
+CREATE INDEX ON ferry.counter_note USING hash (key);
+COMMENT ON TABLE ferry.counter_note IS 'internal: this node''s contributions to counters before its first write since a start, until it meets a peer (state/counter_note.c)';
+
+CREATE FUNCTION ferry._meet() RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_meet';
+COMMENT ON FUNCTION ferry._meet() IS 'internal: this node has met a peer that knows of nothing that it has lost; true the first time since the start';
+REVOKE ALL ON FUNCTION ferry._meet() FROM PUBLIC;
+
+CREATE FUNCTION ferry._note_meeting() RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF ferry._meet() THEN
+		DELETE FROM ferry.counter_note;
+	END IF;
+END $$;
+COMMENT ON FUNCTION ferry._note_meeting() IS 'internal: before anything is told to a peer or taken from it';
+REVOKE ALL ON FUNCTION ferry._note_meeting() FROM PUBLIC;
+
+CREATE FUNCTION ferry._require_renamed() RETURNS void
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF EXISTS (SELECT FROM ferry.renaming) THEN
+		RAISE EXCEPTION 'node "%" went back in time and is looking through what it has written since', (SELECT n.name FROM ferry.local_node n)
+			USING ERRCODE = 'connection_exception';
+	END IF;
+END $$;
+COMMENT ON FUNCTION ferry._require_renamed() IS 'internal: an error while own writes wait to be told under the new id';
+REVOKE ALL ON FUNCTION ferry._require_renamed() FROM PUBLIC;
+
+/*
+ * What we have seen of another node: its log, its writes (also where only others hold
+ * them), its runs.
+ */
 CREATE FUNCTION ferry._sight_of(node_id bigint) RETURNS jsonb
 	LANGUAGE sql STRICT VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
@@ -26,8 +95,8 @@ CREATE FUNCTION ferry._sight_of(node_id bigint) RETURNS jsonb
 	SELECT jsonb_build_object('node_id', _sight_of.node_id,
 		'lsn', (SELECT pg_replication_origin_progress(o.roname, false) FROM pg_replication_origin o
 				WHERE o.roname = format('ferry_%s_%s', lpad(to_hex(n.node_id), 8, '0'), lpad(to_hex(_sight_of.node_id), 8, '0'))),
-		'hlc', (SELECT (regexp_match(h.vector, format('(?:^|,)%s:([0-9]+)', _sight_of.node_id)))[1]
-				FROM ferry.holding h WHERE h.node_id = n.node_id),
+		'hlc', (SELECT max(e.hlc) FROM ferry.holding h CROSS JOIN LATERAL ferry._vector_entries(h.vector) e WHERE e.origin = _sight_of.node_id),
+		'runs', (SELECT p.runs FROM ferry.peer p WHERE p.node_id = _sight_of.node_id),
 		'horizon', (SELECT h.vector FROM ferry.horizon h))
 	FROM ferry.local_node n;
 	END;
@@ -64,10 +133,11 @@ REVOKE ALL ON FUNCTION ferry._require_recent(text) FROM PUBLIC;
 
 /*
  * The identity changes, what is held does not: what we hold of the old id is what
- * was promised on record, which the log has behind all that it promises; but not
- * if we have given stamps since then without knowing that some were lost.
+ * was promised on record, which the log has behind all that it promises; but where we
+ * have given stamps since then without knowing that some were lost it is what we held
+ * before (node/runs.c), if that is known.
  */
-CREATE FUNCTION ferry._take_identity(id bigint, name name, dsn text, went_back boolean) RETURNS void
+CREATE FUNCTION ferry._take_identity(id bigint, name name, dsn text, went_back boolean, held bigint) RETURNS void
 	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
@@ -80,7 +150,9 @@ BEGIN
 		incarnation = n.incarnation + 1, system_id = h.system_id, timeline = h.timeline, database = h.database
 		FROM ferry._here() h;
 	INSERT INTO ferry.holding (node_id, vector)
-		SELECT id, CASE WHEN went_back THEN ltrim(regexp_replace(h.vector, format('(^|,)%s:[0-9]+', old), ''), ',') ELSE h.vector END
+		SELECT id, CASE WHEN went_back THEN (
+				SELECT coalesce(string_agg(format('%s:%s', e.origin, CASE WHEN e.origin = old THEN held ELSE e.hlc END), ',' ORDER BY e.origin), '')
+				FROM ferry._vector_entries(h.vector) e WHERE e.origin <> old OR held > 0) ELSE h.vector END
 		FROM ferry.holding h WHERE h.node_id = old;
 	DELETE FROM ferry.holding h WHERE h.node_id = old;
 	DELETE FROM ferry.copied_table;
@@ -103,15 +175,20 @@ BEGIN
 	END LOOP;
 	PERFORM ferry._config_changed();
 END $$;
-COMMENT ON FUNCTION ferry._take_identity(bigint, name, text, boolean) IS 'internal: this database goes on under another id';
-REVOKE ALL ON FUNCTION ferry._take_identity(bigint, name, text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION ferry._take_identity(bigint, name, text, boolean, bigint) IS 'internal: this database goes on under another id';
+REVOKE ALL ON FUNCTION ferry._take_identity(bigint, name, text, boolean, bigint) FROM PUBLIC;
 
-/* a new incarnation of the same node; null if it has been dropped: then it stays what it is */
-CREATE FUNCTION ferry._succeed_self(went_back boolean) RETURNS bigint
+/*
+ * A new incarnation of the same node; null if it has been dropped: then it stays what it
+ * is.  Where it went back and has met a peer before it knew, what it told that
+ * peer of its writes does not count.
+ */
+CREATE FUNCTION ferry._succeed_self() RETURNS bigint
 	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	back	record;
 	me	ferry.member;
 	id	bigint := ferry._new_node_id();
 	dsn	text := (SELECT n.dsn FROM ferry.local_node n);
@@ -121,14 +198,18 @@ BEGIN
 		UPDATE ferry.local_node n SET system_id = h.system_id, timeline = h.timeline, database = h.database FROM ferry._here() h;
 		RETURN NULL;
 	END IF;
-	PERFORM ferry._take_identity(id, me.name, dsn, went_back);
+	SELECT * INTO back FROM ferry._went_back();
+	PERFORM ferry._take_identity(id, me.name, dsn, back.met IS NOT NULL, coalesce(back.held, 0));
 	INSERT INTO ferry.member (node_id, name, dsn, dsn_at, in_mesh)
 		VALUES (id, me.name, dsn, clock_timestamp(), me.in_mesh);
-	UPDATE ferry.member m SET is_dropped = true, successor = id, went_back = _succeed_self.went_back WHERE m.node_id = me.node_id;
+	UPDATE ferry.member m SET is_dropped = true, successor = id, went_back = coalesce(back.met, false) WHERE m.node_id = me.node_id;
+	IF back.since IS NOT NULL THEN
+		INSERT INTO ferry.renaming VALUES (me.node_id, id, back.since, back.held, NOT back.met);
+	END IF;
 	RETURN id;
 END $$;
-COMMENT ON FUNCTION ferry._succeed_self(boolean) IS 'internal: take a new incarnation';
-REVOKE ALL ON FUNCTION ferry._succeed_self(boolean) FROM PUBLIC;
+COMMENT ON FUNCTION ferry._succeed_self() IS 'internal: take a new incarnation';
+REVOKE ALL ON FUNCTION ferry._succeed_self() FROM PUBLIC;
 
 CREATE FUNCTION ferry.become_node(name name, dsn text) RETURNS bigint
 	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
@@ -151,7 +232,7 @@ BEGIN
 			DETAIL = 'A node keeps its identity. Only a database that was restored or copied while its original lives takes another one.';
 	END IF;
 	DELETE FROM ferry.peer;
-	PERFORM ferry._take_identity(id, name, dsn, false);
+	PERFORM ferry._take_identity(id, name, dsn, false, 0);
 	INSERT INTO ferry.member (node_id, name, dsn, dsn_at) VALUES (id, name, dsn, clock_timestamp());
 	RETURN id;
 END $$;

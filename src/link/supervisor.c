@@ -36,6 +36,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "apply/rename.h"
 #include "link/background.h"
 #include "link/housekeeping.h"
 #include "link/link.h"
@@ -44,6 +45,7 @@
 #include "node/node.h"
 
 #define LOOK_EVERY_MS 1000
+#define RENAME_EVERY_MS 100
 
 typedef struct Wanted
 {
@@ -67,6 +69,7 @@ typedef struct Duty
 #define RETRY_FIRST_MS 1000
 #define RETRY_LAST_MS 60000
 
+static bool has_renamed = false;	/* nothing waits to be told under a new id */
 static uint32 seen_generation;	/* of the configuration that was read last */
 static long housekeeping_wait_ms;	/* until there is something to do again */
 
@@ -251,6 +254,7 @@ resolve_doubt(void)
 
 	if (pg_atomic_read_u32(&node_current()->doubt) == NODE_IS_SURE)
 		return;
+	has_renamed = false;
 	succession_resolve();
 	if (pg_atomic_read_u32(&node_current()->doubt) == NODE_IS_SURE)
 	{
@@ -269,9 +273,17 @@ keep_house(void)
 	housekeeping_wait_ms = housekeeping();
 }
 
+static void
+rename_writes(void)
+{
+	if (!has_renamed)
+		has_renamed = rename_own_writes();
+}
+
 static Duty config_duty = {follow_config};
 static Duty clock_duty = {tend_clock};
 static Duty doubt_duty = {resolve_doubt};
+static Duty rename_duty = {rename_writes};
 static Duty house_duty = {keep_house};
 
 /* do it, unless it was left alone for a while; an error is logged */
@@ -341,6 +353,12 @@ ferry_supervisor_main(Datum arg)
 		do_duty(&doubt_duty);
 		if (pg_atomic_read_u32(&node_current()->doubt) != NODE_IS_SURE)
 			goto wait;
+		do_duty(&rename_duty);
+		if (!has_renamed)
+		{
+			wait_ms = RENAME_EVERY_MS;
+			goto wait;
+		}
 		do_duty(&house_duty);
 		if (house_duty.delay_ms == 0)
 			wait_ms = Min(wait_ms, housekeeping_wait_ms);

@@ -139,6 +139,15 @@ read_own_row(NodeId id, NodeVector *out)
 	table_close(rel, AccessShareLock);
 }
 
+Hlc
+holding_on_record(NodeId id)
+{
+	NodeVector	v;
+
+	read_own_row(id, &v);
+	return vector_get(&v, id);
+}
+
 static void
 lessen(NodeVector *v, NodeId node, Hlc hlc)
 {

@@ -16,6 +16,9 @@ extern void holding_shmem_init(void);
 /* a node's entry is in use: read what it held when the server stopped; once, in a transaction */
 extern void holding_load(NodeShared *node);
 
+/* up to where our own writes are promised in the row on record; in a transaction */
+extern Hlc	holding_on_record(NodeId id);
+
 /* the entry is free again */
 extern void holding_forget(NodeShared *node);
 

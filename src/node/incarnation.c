@@ -17,13 +17,19 @@
  *				(promotion, recovery to a point in time, a dump restored); a
  *				clock file that was written in another folder (a base backup or
  *				a copied data directory, started on the same timeline);
- *	by a peer	when a link greets, each side says what it has seen of the other: a
- *				position beyond the end of our log, or a stamp that we cannot
- *				have given, between the mark that we found at the start and the
- *				time of it (a disk or a virtual machine that was set back).
+ *	by a peer	before a link, a copier or the verifier takes anything from the
+ *				other side, each says what it has seen of the other: a run of the
+ *				server that we do not know, more of a run's log than there is
+ *				here, or a stamp that we cannot have given (a disk or a virtual
+ *				machine that was set back; node/runs.c).
  *
  * Until the supervisor has found out (link/succession.c) writers wait: no stamp
  * is given under an id that may be someone else's.
+ *
+ * A disk that was set back does not show at the start, and writers cannot wait for a
+ * peer.  What they write before one has been met has gone nowhere, and is
+ * found by its stamps when it shows: it becomes the new incarnation's (apply/rename.c), so
+ * that to everybody else the old one ended where it was set back.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,6 +49,7 @@
 #include "node/holding.h"
 #include "node/node.h"
 #include "node/private.h"
+#include "node/runs.h"
 
 #define PATIENCE_MS 30000
 #define POLL_MS 10
@@ -121,8 +128,9 @@ ferry_here(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(ferry_check_sight);
 
 /*
- * SQL: ferry._check_sight(lsn, hlc): a peer has seen our log up to there, and
- * holds our writes up to that stamp.  If that cannot be, we went back in time.
+ * SQL: ferry._check_sight(lsn, hlc, runs): a peer has seen our log up to there, heard
+ * of writes of ours up to that stamp, and of these runs.  If that cannot be, we went
+ * back in time (node/runs.c).
  */
 Datum
 ferry_check_sight(PG_FUNCTION_ARGS)
@@ -130,18 +138,69 @@ ferry_check_sight(PG_FUNCTION_ARGS)
 	NodeShared *node = node_current();
 	XLogRecPtr	lsn = PG_ARGISNULL(0) ? 0 : PG_GETARG_LSN(0);
 	Hlc			hlc = PG_ARGISNULL(1) ? 0 : (Hlc) PG_GETARG_INT64(1);
+	RunList		list;
+	int			since;
 
-	if (lsn <= GetXLogInsertRecPtr() &&
-		(hlc <= node->loaded_mark || hlc >= node->first_possible))
+	(void) runs_read(node, &list);
+	since = runs_judge(&list, lsn, hlc, PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	if (since < 0)
 		PG_RETURN_BOOL(true);
 	if (pg_atomic_read_u32(&node->doubt) == NODE_IS_SURE)
 		ereport(LOG,
 				(errmsg("a peer holds more of ferry node \"%s\" than was ever written here", node_name()),
 				 errdetail("This database went back in time: it takes a new incarnation.")));
+	LWLockAcquire(node_array->lock, LW_EXCLUSIVE);
+	if (pg_atomic_read_u32(&node->went_back) == 0 || (uint32) since < pg_atomic_read_u32(&node->back_since))
+		pg_atomic_write_u32(&node->back_since, (uint32) since);
 	pg_atomic_write_u32(&node->went_back, 1);
+	LWLockRelease(node_array->lock);
 	pg_atomic_write_u32(&node->doubt, NODE_IS_DOUBTFUL);
 	node_wake_supervisor();
 	PG_RETURN_BOOL(false);
+}
+
+PG_FUNCTION_INFO_V1(ferry_went_back);
+
+/*
+ * SQL: ferry._went_back(): null unless a peer has shown that; else the first stamp of
+ * the run since which this database did not know of it, what it held of its own writes
+ * then, and whether a peer has met it since.  The first is null if not even that is known.
+ */
+Datum
+ferry_went_back(PG_FUNCTION_ARGS)
+{
+	NodeShared *node = node_current();
+	TupleDesc	desc;
+	Datum		values[3] = {0};
+	bool		nulls[3] = {true, true, false};
+	uint32		since = pg_atomic_read_u32(&node->back_since);
+	bool		met = true;
+	RunList		list;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (pg_atomic_read_u32(&node->went_back) == 0)
+		PG_RETURN_NULL();
+	if (runs_read(node, &list) && since < list.n)
+	{
+		met = false;
+		for (uint32 i = since; i < list.n; i++)
+			met |= list.run[i].met != 0;
+		values[0] = Int64GetDatum((int64) list.run[since].first);
+		values[1] = Int64GetDatum((int64) list.run[since].held);
+		nulls[0] = nulls[1] = false;
+	}
+	values[2] = BoolGetDatum(met);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+PG_FUNCTION_INFO_V1(ferry_meet);
+
+/* SQL: ferry._meet(): see node/runs.h */
+Datum
+ferry_meet(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(runs_met(node_current()));
 }
 
 PG_FUNCTION_INFO_V1(ferry_new_node_id);

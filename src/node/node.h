@@ -41,6 +41,8 @@ typedef struct NodeShared
 	struct Latch *supervisor_latch; /* NULL if none runs */
 	pg_atomic_uint32 doubt;		/* NodeDoubt */
 	pg_atomic_uint32 went_back; /* a peer holds writes of ours that we lost: the promise on record is not true */
+	pg_atomic_uint32 back_since;	/* went_back: the run since which, by its number in node/runs.h */
+	pg_atomic_uint32 met;		/* a peer has been met in this run */
 	Hlc			loaded_mark;	/* the mark that was found at the start */
 	Hlc			first_possible; /* no stamp between these two was ever given */
 	char		end[PG_CACHE_LINE_SIZE];

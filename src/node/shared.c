@@ -31,6 +31,7 @@
 #include "node/holding.h"
 #include "node/node.h"
 #include "node/private.h"
+#include "node/runs.h"
 #include "node/table.h"
 #include "node/watermark.h"
 
@@ -69,6 +70,8 @@ node_shmem_init(void)
 			pg_atomic_init_u32(&node_array->nodes[i].config_generation, 0);
 			pg_atomic_init_u32(&node_array->nodes[i].doubt, NODE_IS_SURE);
 			pg_atomic_init_u32(&node_array->nodes[i].went_back, 0);
+			pg_atomic_init_u32(&node_array->nodes[i].back_since, 0);
+			pg_atomic_init_u32(&node_array->nodes[i].met, 0);
 			pg_atomic_init_u64(&node_array->nodes[i].verify_due, 0);
 		}
 	}
@@ -126,6 +129,7 @@ attach(NodeId id, bool is_here)
 {
 	NodeShared *entry = NULL;
 	NodeShared *free_entry = NULL;
+	Hlc			held = node_attached() ? 0 : holding_on_record(id);
 
 	LWLockAcquire(node_array->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < ferry_max_nodes && entry == NULL; i++)
@@ -145,6 +149,8 @@ attach(NodeId id, bool is_here)
 		is_here &= node_clock_load(entry, MyDatabaseId);
 		pg_atomic_write_u32(&entry->doubt, is_here ? NODE_IS_SURE : NODE_IS_DOUBTFUL);
 		pg_atomic_write_u32(&entry->went_back, 0);
+		pg_atomic_write_u32(&entry->met, 0);
+		runs_begin(entry, MyDatabaseId, held);
 		entry->settled_id = id;
 		watermark_load(MyDatabaseId);
 		entry->dboid = MyDatabaseId;

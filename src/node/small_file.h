@@ -8,7 +8,7 @@
 /* in the data directory; all of ferry's small files are here */
 #define SMALL_FILE_DIR "pg_ferry"
 
-#define SMALL_FILE_MAX_BYTES 64
+#define SMALL_FILE_MAX_BYTES 2048
 
 typedef enum SmallFileRead
 {

@@ -408,3 +408,23 @@ watermark_logged(NodeShared *node, Hlc at_least)
 {
 	return read_watermark(node, at_least, true);
 }
+
+bool
+watermark_is_over(NodeShared *node, Hlc hlc)
+{
+	bool		over = true;
+
+	pg_memory_barrier();
+	for (int i = 0; i < MaxBackends && over; i++)
+	{
+		Hlc			lower = pg_atomic_read_u64(&shared->slots[i].lower);
+
+		over = lower == 0 || lower > hlc || shared->slots[i].dboid != node->dboid;
+	}
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	drop_ended();
+	for (uint32 i = 0; i < pg_atomic_read_u32(&shared->nprepared); i++)
+		over &= shared->prepared[i].dboid != node->dboid || shared->prepared[i].lower > hlc;
+	LWLockRelease(shared->lock);
+	return over;
+}

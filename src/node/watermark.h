@@ -45,4 +45,7 @@ extern Hlc	watermark_visible(NodeShared *node);
  */
 extern Hlc	watermark_logged(NodeShared *node, Hlc at_least);
 
+/* have all transactions ended that took their first stamp up to this? */
+extern bool watermark_is_over(NodeShared *node, Hlc hlc);
+
 #endif							/* FERRY_NODE_WATERMARK_H */

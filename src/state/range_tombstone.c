@@ -207,6 +207,32 @@ ranges_add(Oid rootid, const Version *range)
 	return true;
 }
 
+static void
+rename_one(Relation rel, HeapTuple tuple, Oid rootid, Version *range, void *arg)
+{
+	const VersionRename *r = arg;
+	Datum		values[RANGE_NATTS];
+	bool		nulls[RANGE_NATTS];
+	bool		replaces[RANGE_NATTS] = {false, true, false};
+	Version		renamed;
+
+	if (!version_must_rename(r, range))
+		return;
+	heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+	version_rename(r, range, &renamed);
+	values[1] = state_version_datum(&renamed);
+	CatalogTupleUpdate(rel, &tuple->t_self, heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls, replaces));
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(rootid)))
+		CacheInvalidateRelcacheByRelid(rootid);
+}
+
+void
+ranges_rename(const VersionRename *r)
+{
+	for_each(InvalidOid, RowExclusiveLock, rename_one, unconstify(VersionRename *, r));
+	CommandCounterIncrement();
+}
+
 typedef struct Beyond
 {
 	const NodeVector *horizon;

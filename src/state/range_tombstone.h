@@ -11,6 +11,7 @@
 #define FERRY_STATE_RANGE_TOMBSTONE_H
 
 #include "core/range.h"
+#include "core/rename.h"
 #include "core/wire.h"
 #include "state/state.h"
 
@@ -51,5 +52,8 @@ extern int	ranges_prune(void);
 
 /* a tuple of ferry.range_tombstone */
 extern void range_decode(Datum *values, Oid *rootid, Version *range);
+
+/* own writes since a moment become another's, in what is stored (core/rename.h) */
+extern void ranges_rename(const VersionRename *r);
 
 #endif							/* FERRY_STATE_RANGE_TOMBSTONE_H */

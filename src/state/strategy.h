@@ -6,6 +6,7 @@
 #ifndef FERRY_STATE_STRATEGY_H
 #define FERRY_STATE_STRATEGY_H
 
+#include "core/rename.h"
 #include "state/local_write.h"
 #include "state/state.h"
 
@@ -70,6 +71,14 @@ extern void function_join(const StrategyColumn *col, StrategyJoin *j);
 /* for row states in jsonb (state/json.c): a counter's contributions, all of them, as numbers in text */
 extern char *counter_share_text(const StrategyColumn *col, const Part *share);
 extern Part counter_share_from_text(const StrategyColumn *col, NodeId node, const char *text);
+
+/*
+ * out is side's version renamed (core/rename.h): divide the contribution of r->from.
+ * What stays with it is kept, as bytes of a share; all of it if kept is NULL.
+ */
+extern void counter_hand_over(const StrategyColumn *col, const StrategySide *side, const VersionRename *r,
+							  const Part *kept, Version *out);
+extern bool counter_is_countable(const StrategyColumn *col, Datum value, bool isnull);	/* not NaN or infinite */
 extern int	counter_open(const StrategyColumn *col, const StrategySide *side, Part **shares);
 
 /* does an array stand as sets are stored: each element once, in order, as many as there are parts? */

@@ -128,6 +128,12 @@ is_countable(const StrategyColumn *col, Datum value)
 		(!numeric_is_nan(DatumGetNumeric(value)) && !numeric_is_inf(DatumGetNumeric(value)));
 }
 
+bool
+counter_is_countable(const StrategyColumn *col, Datum value, bool isnull)
+{
+	return isnull || is_countable(col, value);
+}
+
 /* digits after the point that a value shows */
 static int
 scale_of(const StrategyColumn *col, Datum value, bool isnull)
@@ -321,6 +327,43 @@ counter_join(const StrategyColumn *col, StrategyJoin *j)
 	if (!j->isnull)
 		j->value = value_of(col, sum, Max(scale_of(col, j->local->value, j->local->isnull),
 										  scale_of(col, j->remote->value, j->remote->isnull)));
+}
+
+void
+counter_hand_over(const StrategyColumn *col, const StrategySide *side, const VersionRename *r,
+				  const Part *kept, Version *out)
+{
+	const ColumnParts *parts = version_column_parts(out, col->id);
+	PartsSince	since = parts->since;
+	Part	   *shares;
+	Part	   *rest;
+	Part	   *divided;
+	Part		of_from;
+	Part		of_to;
+	Amount		given = zero(col);
+	Amount		stays = zero(col);
+	Amount		grows = zero(col);
+	int			n = counter_open(col, side, &shares);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (shares[i].node == r->from)
+			given = amount_of_share(col, &shares[i]);
+		else if (shares[i].node == r->to)
+			grows = amount_of_share(col, &shares[i]);
+	}
+	if (kept == NULL)
+		stays = given;
+	else if (kept->len > 0)
+		stays = amount_of_share(col, kept);
+	given = add(col, given, stays, true);
+	of_from = share_of(col, r->from, stays);
+	of_to = share_of(col, r->to, add(col, grows, given, false));
+	rest = palloc(sizeof(Part) * (n + 1));
+	n = shares_put(shares, n, of_from.node, of_from.bytes, of_from.len, rest);
+	divided = palloc(sizeof(Part) * (n + 1));
+	n = shares_put(rest, n, of_to.node, of_to.bytes, of_to.len, divided);
+	(void) close_shares(col, out, since, divided, n);
 }
 
 /* --- text, for row states in jsonb --- */

@@ -437,6 +437,24 @@ tombstones_put(Tombstones *ts, const RowState *dead, ItemPointer tid)
 	CommandCounterIncrement();
 }
 
+bool
+tombstones_rewrite(Tombstones *ts, const RowState *dead, ItemPointer tid)
+{
+	bool		done;
+
+	open_all(ts);
+	fill_slot(ts, dead);
+	done = replace(ts, tid);
+	if (done)
+	{
+		written_here++;
+		deaths_report(ts->table->tombid, hash_of_slot(ts->table, ts->slot), &ts->slot->tts_tid);
+	}
+	ResetPerTupleExprContext(ts->estate);
+	CommandCounterIncrement();
+	return done;
+}
+
 /* --- many at a time --- */
 
 /* one that was written although its key may be there already: take it back, and merge */

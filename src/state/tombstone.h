@@ -58,8 +58,11 @@ extern bool tombstones_key_is_free(Tombstones *ts, const Datum *key_values);
  */
 extern void tombstones_put(Tombstones *ts, const RowState *dead, ItemPointer tid);
 
+/* write over the one at tid; false, and nothing is done, if someone else was faster: find again */
+extern bool tombstones_rewrite(Tombstones *ts, const RowState *dead, ItemPointer tid);
+
 /*
- * The same for a key that has no tombstone, as far as the caller knows, written
+ * As tombstones_put for a key that has no tombstone, as far as the caller knows, written
  * together with others: when there are enough, when somebody looks for one of the
  * table's, by tombstones_flush() and tombstones_close().  Until then nothing may
  * need it to stand: not the end of a statement, of the transaction, or of the

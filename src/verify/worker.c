@@ -38,6 +38,7 @@
 #include "utils/timestamp.h"
 
 #include "link/background.h"
+#include "link/greeting.h"
 #include "link/local_work.h"
 #include "link/schedule.h"
 #include "node/node.h"
@@ -281,6 +282,7 @@ open_peer(Remote *r, const PeerToVerify *peer, MemoryContext cxt)
 		remote_open(r, peer->dsn);
 		CommitTransactionCommand();
 		MemoryContextSwitchTo(cxt);
+		greeting_exchange(r->conn, r->peer_id);
 	}
 	PG_CATCH();
 	{
