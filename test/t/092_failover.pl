@@ -1,4 +1,5 @@
-# A node is lost and comes back: a streaming standby promoted under load, a base
+# A node is lost and comes back: a streaming standby promoted under load, at a moment and
+# in a way drawn from a seed; a base
 # backup started later, a disk set back; each takes a new incarnation and gets
 # back from its peers what it had lost.  A copy beside its living original keeps
 # quiet until it is made a node of its own.
@@ -13,11 +14,15 @@ use Time::HiRes qw(time usleep);
 use FerryCable;
 use FerryNodes;
 
+my $seed = $ENV{SEED} // int(rand(1 << 30));
+srand($seed);
+note "seed $seed";
+
 my %node = map { $_ => ferry_cluster($_) } qw(a b c);
 sub one { my ($n, $sql) = @_; return $node{$n}->safe_psql('postgres', $sql); }
 sub error_of { my ($n, $sql) = @_; return ferry_error($node{$n}, $sql); }
 sub settled_links { return ferry_meshed(map { $node{$_} } @_); }
-sub equal_on { my ($what, @n) = @_; return ferry_equal($what, 'SELECT id, v, by, _ferry FROM t', map { $node{$_} } @n); }
+sub equal_on { my ($what, @n) = @_; return ferry_equal($what, 'SELECT id, v, by, p, _ferry FROM t', map { $node{$_} } @n); }
 sub id_of { my ($n) = @_; return one($n, 'SELECT node_id FROM ferry.local_node'); }
 
 # who may take over has a known port, so that each dsn names both
@@ -34,7 +39,7 @@ for my $n (qw(a b c))
 {
 	one($n, "CREATE EXTENSION ferry; SELECT ferry.create_node('$n', '$dsn{$n}')");
 	one($n, 'SET client_min_messages = warning; ' . ($n eq 'a' ?
-		"CREATE TABLE t (id bigint PRIMARY KEY, v int NOT NULL, by text); SELECT ferry.add_table('t')" : "SELECT ferry.join('$dsn{a}')"));
+		"CREATE TABLE t (id bigint PRIMARY KEY, v int NOT NULL, by text, p text); SELECT ferry.add_table('t'); INSERT INTO t SELECT i, 0, 'first' FROM generate_series(1, 200) i" : "SELECT ferry.join('$dsn{a}')"));
 	is(one($n, "SELECT ferry.wait_for_join('120 s')"), 't', "$n has joined");
 }
 ok(settled_links(qw(a b c)), 'a mesh');
@@ -65,38 +70,63 @@ one('c', "INSERT INTO t VALUES (500001, 0, 'c before its backup')");
 $node{c}->backup('old');
 one('c', "INSERT INTO t SELECT 500001 + i, 0, 'c after its backup' FROM generate_series(1, 20) i; UPDATE t SET v = 9 WHERE id = 500001");
 
-# --- load on a; the standby is cut off; what a writes last reaches b alone ---
+# --- load everywhere; the standby of a is cut off; what a writes last reaches b alone, or c as well ---
 
-one('a', 'CREATE SEQUENCE s START 1000');
-my $load = ferry_load($node{a}, "\\set id random(1, 200)\nINSERT INTO t VALUES (:id, 1, 'load') ON CONFLICT (id) DO UPDATE SET v = t.v + 1, by = 'load';\nINSERT INTO t VALUES (nextval('s'), 0, 'new');\n", rate => 300);
-$second{a}->poll_query_until('postgres', 'SELECT count(*) > 300 FROM t');
+my ($nth, %load) = (0);
+for my $n (qw(a b c))
+{
+	$nth++;
+	one($n, "CREATE SEQUENCE s START ${nth}00000");
+	$load{$n} = ferry_load($node{$n}, "\\set id random(1, 200)\nINSERT INTO t VALUES (:id, 1, 'load') ON CONFLICT (id) DO UPDATE SET v = t.v + 1, by = 'load';\nINSERT INTO t VALUES (nextval('s'), 0, 'new');\n", rate => $n eq 'a' ? 300 : 30);
+}
+my $of_a = 'id BETWEEN 100000 AND 199999';
+my ($before, $after, $is_paused, $kill) = (100 + int(rand(300)), 100 + int(rand(300)), int(rand(2)), (qw(QUIT KILL INT))[ int(rand(3)) ]);
+note "cut after $before writes, SIG$kill after $after more" . ($is_paused ? ', which c does not get' : '');
+$second{a}->poll_query_until('postgres', "SELECT count(*) > $before FROM t WHERE $of_a");
+one('c', "SELECT ferry.pause_peer('a')") if $is_paused;
 $cable->cut;
-one('c', "SELECT ferry.pause_peer('a')");
-my $at_cut = one('a', 'SELECT count(*) FROM t WHERE id < 500000');
-$node{b}->poll_query_until('postgres', "SELECT count(*) > $at_cut + 100 FROM t WHERE id < 500000");
-$node{a}->stop('immediate');
-$load->finish;
-$node{b}->poll_query_until('postgres', "SELECT state <> 'streaming' FROM ferry.lag WHERE peer = 'a'");
-my @reached = split /\n/, one('b', 'SELECT id FROM t ORDER BY id');
+my $at_cut = one('a', "SELECT count(*) FROM t WHERE $of_a");
+$node{b}->poll_query_until('postgres', "SELECT count(*) > $at_cut + $after FROM t WHERE $of_a");
+usleep(int(rand(300_000)));
+if ($kill eq 'QUIT') { $node{a}->stop('immediate'); }
+elsif ($kill eq 'KILL') { $node{a}->kill9; }
+else { $node{a}->stop('fast'); }
+(delete $load{a})->finish;
+for my $n (qw(b c))
+{
+	$node{$n}->poll_query_until('postgres', "SELECT state <> 'streaming' FROM ferry.lag WHERE peer = 'a'");
+}
+my %reached = map { $_ => 1 } map { split /\n/, one($_, 'SELECT id FROM t') } qw(b c);
 my $old_id = one('b', "SELECT node_id FROM ferry.nodes WHERE name = 'a'");
 
 # once promoted, it gets back what it lacks before anybody could look
-my $lost = grep({ $_ < 500000 } @reached) - $second{a}->safe_psql('postgres', 'SELECT count(*) FROM t WHERE id < 500000');
-cmp_ok($lost, '>', 100, 'the standby had not got all');
+my $lost = one('b', "SELECT count(*) FROM t WHERE $of_a") - $second{a}->safe_psql('postgres', "SELECT count(*) FROM t WHERE $of_a");
+cmp_ok($lost, '>=', 100, 'the standby had not got all');
 
 my $started = time;
 $second{a}->promote;
-my $promoted = $second{a}->safe_psql('postgres', "INSERT INTO t VALUES (600001, 0, 'after promotion'); WITH u AS (UPDATE t SET by = 'promoted' WHERE id <= 50 RETURNING 1) SELECT count(*) FROM u");
+my $promoted = $second{a}->safe_psql('postgres', "INSERT INTO t VALUES (600001, 0, 'after promotion'); WITH u AS (UPDATE t SET p = 'promoted' WHERE id <= 50 RETURNING 1) SELECT count(*) FROM u");
 note sprintf('writes again %.1f s after promotion', time - $started);
 my $old_a = $node{a};
 $node{a} = $second{a};
+ok($node{b}->poll_query_until('postgres', 'SELECT count(*) = 1 FROM t WHERE id = 600001'), 'what is written after it reaches a peer');
+one('b', "INSERT INTO t VALUES (600010, 0, 'b answers')");
+ok($node{a}->poll_query_until('postgres', 'SELECT count(*) = 1 FROM t WHERE id = 600010'), 'and what the peer writes comes back');
+my $service = time - $started;
+cmp_ok($service, '<', 30, sprintf('service is back %.1f s after promotion', $service));
+for my $n (qw(b c))
+{
+	$load{$n}->pump_nb;
+	ok($load{$n}->pumpable, "who writes at $n went on all the time");
+	ferry_end_load(delete $load{$n});
+}
 isnt(id_of('a'), $old_id, 'a promoted standby takes a new incarnation');
-one('c', "SELECT ferry.resume_peer('a')");
+one('c', "SELECT ferry.resume_peer('a')") if $is_paused;
 equal_on('failover', qw(a b c));
 note sprintf('all settled %.1f s after promotion', time - $started);
 my %there = map { $_ => 1 } split /\n/, one('a', 'SELECT id FROM t');
-is(scalar(grep { !$there{$_} } @reached), 0, 'what had reached b is back on a');
-is(one('c', "SELECT count(*) FROM t WHERE by = 'promoted' OR id = 600001"), $promoted + 1, 'what was written after it is everywhere');
+is(scalar(grep { !$there{$_} } keys %reached), 0, 'what had reached b or c is back on a');
+is(one('c', "SELECT count(*) FROM t WHERE p = 'promoted' OR id = 600001"), $promoted + 1, 'what was written after it is everywhere');
 is(one('b', 'SELECT count(*) FROM ferry.quarantine') . one('c', 'SELECT count(*) FROM ferry.quarantine'), '00', 'nothing in quarantine');
 for my $n (qw(b c))
 {
