@@ -206,6 +206,8 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
 		{
 			target_insert(t, merged);
 			tombstones_remove(tombs, tomb_tid);
+			if (plan.outcome == MERGE_MERGED)
+				orphan_note_return(t, merged);
 		}
 		else
 			tombstones_put(tombs, merged, tomb_tid);

@@ -92,19 +92,53 @@ REVOKE ALL ON FUNCTION ferry.set_orphans(regclass, text) FROM PUBLIC;
 
 /* --- orphans: judged (apply/orphan.c says when and why) --- */
 
-/* wanted: the vector that this node must hold before; image: the row that is gone, null: many */
+/*
+ * image: the row that is gone or, if returned, that lives again; null: many.  wanted:
+ * the vector that this node must hold before; after: the stamp up to which it must hold
+ * everything that any member wrote.
+ */
 CREATE TABLE ferry.orphan_note (
 	relid		oid NOT NULL,
 	image		jsonb,
-	wanted		text NOT NULL
+	wanted		text NOT NULL,
+	returned	boolean NOT NULL,
+	after		bigint NOT NULL
 );
-COMMENT ON TABLE ferry.orphan_note IS 'internal: rows that died by merging and that others may refer to';
+COMMENT ON TABLE ferry.orphan_note IS 'internal: rows that died by merging and that others may refer to, and rows that live again and may refer to dead ones';
 
 CREATE FUNCTION ferry._holds(wanted text, dropped bigint[]) RETURNS boolean
 	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'ferry_holds';
 COMMENT ON FUNCTION ferry._holds(text, bigint[]) IS 'internal: does this node hold that much of every node?';
 REVOKE ALL ON FUNCTION ferry._holds(text, bigint[]) FROM PUBLIC;
+
+CREATE FUNCTION ferry._held_until(members bigint[]) RETURNS bigint
+	LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_held_until';
+COMMENT ON FUNCTION ferry._held_until(bigint[]) IS 'internal: the stamp up to which this node holds everything of each of these';
+REVOKE ALL ON FUNCTION ferry._held_until(bigint[]) FROM PUBLIC;
+
+/*
+ * Has the parent that a row with this state refers to been here?  It has, if this node
+ * gave the row its foreign key, or holds everything up to then.  Returns 0, or up to
+ * which stamp everything must be here before that is known.  Of a key's columns, and
+ * of rows that merge as a whole, it is not on record who wrote them.
+ */
+CREATE FUNCTION ferry._parent_known_after(f ferry.foreign_keys, s jsonb, until bigint) RETURNS bigint
+	LANGUAGE sql STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT coalesce(max(w.hlc) FILTER (WHERE NOT w.is_ours AND w.hlc > until), 0)
+	FROM (SELECT n.node_id::text AS me, r.merge = 'c' AS by_column
+		  FROM ferry.local_node n, ferry.registered_table r WHERE r.relid = f.relation) x
+		CROSS JOIN unnest(f.columns) AS col
+		CROSS JOIN LATERAL (SELECT coalesce(CASE WHEN by_column THEN s->'columns'->col END, s->'last') AS dot) d
+		CROSS JOIN LATERAL (SELECT (d.dot->>0)::bigint AS hlc,
+			CASE WHEN by_column AND NOT s->'key' ? col THEN d.dot->>1 = me
+				 ELSE NOT EXISTS (SELECT FROM jsonb_object_keys(s->'vv') k WHERE k <> me) END AS is_ours) w;
+$$;
+COMMENT ON FUNCTION ferry._parent_known_after(ferry.foreign_keys, jsonb, bigint) IS 'internal: is it certain that a parent that is not here is dead, and not on its way?';
+REVOKE ALL ON FUNCTION ferry._parent_known_after(ferry.foreign_keys, jsonb, bigint) FROM PUBLIC;
 
 CREATE FUNCTION ferry._record_orphan(rel regclass, key jsonb, columns text[], image jsonb, local_dot text, remote_dot text,
 		winner text, rule text, constraint_name text) RETURNS void
@@ -252,9 +286,12 @@ REVOKE ALL ON FUNCTION ferry._judge_orphan(ferry.foreign_keys, jsonb, jsonb, jso
 
 /*
  * Judge the orphans of one parent (image), or of all rows of a table (null): at
- * most so many of each foreign key.  Returns whether there may be more to be done.
+ * most so many of each foreign key; of which it is certain, everything up to until (null:
+ * do not ask) being here.  Returns whether there may be more to be done, and up to which
+ * stamp everything must be here before the rest is certain (0: there is none).
  */
-CREATE FUNCTION ferry._judge_children(parent regclass, image jsonb, death text, child regclass, max int, OUT done bigint, OUT more boolean)
+CREATE FUNCTION ferry._judge_children(parent regclass, image jsonb, death text, child regclass, max int, until bigint,
+		OUT done bigint, OUT more boolean, OUT after bigint)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp SET row_security = off
 AS $$
@@ -264,9 +301,11 @@ DECLARE
 	r		record;
 	acted	int;
 	ok		boolean;
+	known	bigint;
 BEGIN
 	done := 0;
 	more := false;
+	after := 0;
 	FOR f IN SELECT v.* FROM ferry.foreign_keys v JOIN ferry.registered_table t ON t.relid = v.relation
 			 WHERE v.parent = _judge_children.parent AND (child IS NULL OR v.relation = child)
 			 ORDER BY v.relation::text, v.constraint_name LOOP
@@ -279,6 +318,11 @@ BEGIN
 			CASE WHEN image IS NOT NULL THEN format('jsonb_populate_record(NULL::%s, $1) p JOIN', parent) END,
 			f.relation, CASE WHEN image IS NOT NULL THEN format('ON %s WHERE', k.meets) ELSE 'WHERE' END,
 			k.filled, parent, k.meets, max) USING image LOOP
+			known := CASE WHEN until IS NOT NULL THEN ferry._parent_known_after(f, ferry.state(f.relation, r.key), until) END;
+			IF known > 0 THEN
+				after := greatest(after, known);
+				CONTINUE;
+			END IF;
 			ok := ferry._judge_orphan(f, r.key, r.missing, image);
 			PERFORM ferry._record_orphan(f.relation, r.key, k.columns, r.image, r.dot, death,
 				CASE WHEN NOT ok THEN 'none' WHEN f.orphans = 'remove_child' THEN 'remote' ELSE 'local' END,
@@ -289,29 +333,85 @@ BEGIN
 		more := more OR acted >= max;
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION ferry._judge_children(regclass, jsonb, text, regclass, int) IS 'internal: judge the orphans of a parent';
-REVOKE ALL ON FUNCTION ferry._judge_children(regclass, jsonb, text, regclass, int) FROM PUBLIC;
+COMMENT ON FUNCTION ferry._judge_children(regclass, jsonb, text, regclass, int, bigint) IS 'internal: judge the orphans of a parent';
+REVOKE ALL ON FUNCTION ferry._judge_children(regclass, jsonb, text, regclass, int, bigint) FROM PUBLIC;
 
-CREATE FUNCTION ferry._judge_orphans(max int) RETURNS boolean
+/*
+ * Judge a row that lives again (image), or all of a table (null), by each of its foreign
+ * keys.
+ */
+CREATE FUNCTION ferry._judge_returned(rel regclass, image jsonb, until bigint, OUT more boolean, OUT after bigint)
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp SET row_security = off
+AS $$
+DECLARE
+	key		jsonb := (SELECT jsonb_object_agg(c, image->c) FROM unnest(ferry._key_columns(rel)) c);
+	f		ferry.foreign_keys;
+	s		jsonb;
+	missing	jsonb;
+	r		record;
+	ok		boolean;
+	known	bigint;
+BEGIN
+	more := false;
+	after := 0;
+	FOR f IN SELECT v.* FROM ferry.foreign_keys v JOIN ferry.registered_table t ON t.relid = v.parent
+			 WHERE v.relation = rel AND v.orphans <> 'keep' ORDER BY v.constraint_name LOOP
+		IF image IS NULL THEN
+			r := ferry._judge_children(f.parent, NULL, '', rel, 1000, until);
+			more := more OR r.more;
+			after := greatest(after, r.after);
+			CONTINUE;
+		END IF;
+		s := ferry.state(rel, key);
+		EXIT WHEN NOT coalesce((s->>'alive')::boolean, false);
+		missing := ferry._missing_parent(rel, f.constraint_name, (s->'row') || (s->'key'));
+		CONTINUE WHEN missing IS NULL;
+		known := ferry._parent_known_after(f, s, until);
+		IF known > 0 THEN
+			after := greatest(after, known);
+			CONTINUE;
+		END IF;
+		ok := ferry._judge_orphan(f, key, missing, NULL);
+		PERFORM ferry._record_orphan(rel, key, f.columns, image, concat_ws('@', s->'last'->>0, s->'last'->>1), '',
+			CASE WHEN NOT ok THEN 'none' WHEN f.orphans = 'remove_child' THEN 'remote' ELSE 'local' END,
+			CASE WHEN ok THEN f.orphans ELSE 'keep' END, f.constraint_name::text);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION ferry._judge_returned(regclass, jsonb, bigint) IS 'internal: judge a row that merging took out of its tombstone';
+REVOKE ALL ON FUNCTION ferry._judge_returned(regclass, jsonb, bigint) FROM PUBLIC;
+
+CREATE FUNCTION ferry._judge_orphans(max int, until bigint) RETURNS boolean
 	LANGUAGE plpgsql STRICT VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	gone	bigint[] := ARRAY(SELECT m.node_id FROM ferry.member m WHERE m.is_dropped);
 	n		record;
+	r		record;
 	judged	int := 0;
 BEGIN
 	FOR n IN SELECT o.ctid AS at, o.* FROM ferry.orphan_note o
-			 WHERE ferry._holds(o.wanted, gone) LIMIT max FOR UPDATE SKIP LOCKED LOOP
+			 WHERE ferry._holds(o.wanted, gone) AND o.after <= until
+				 AND NOT (o.returned AND EXISTS (SELECT FROM ferry.foreign_key f JOIN ferry.registered_table t ON t.relid = f.parent
+												 WHERE f.relation = o.relid AND t.is_new))
+			 LIMIT max FOR UPDATE SKIP LOCKED LOOP
 		judged := judged + 1;
-		IF NOT (ferry._judge_children(n.relid, n.image, regexp_replace(split_part(n.wanted, ',', 1), '(\d+):(\d+)', '\2@\1'), NULL, 1000)).more THEN
+		IF n.returned THEN
+			r := ferry._judge_returned(n.relid, n.image, until);
+		ELSE
+			r := ferry._judge_children(n.relid, n.image, regexp_replace(split_part(n.wanted, ',', 1), '(\d+):(\d+)', '\2@\1'), NULL, 1000, until);
+		END IF;
+		IF NOT r.more AND r.after > 0 THEN
+			UPDATE ferry.orphan_note o SET after = r.after WHERE o.ctid = n.at;
+		ELSIF NOT r.more THEN
 			DELETE FROM ferry.orphan_note o WHERE o.ctid = n.at;
 		END IF;
 	END LOOP;
 	RETURN judged > 0;
 END $$;
-COMMENT ON FUNCTION ferry._judge_orphans(int) IS 'internal: judge the children of rows that died by merging, once all that their death''s writer had written is here; returns whether there may be more';
-REVOKE ALL ON FUNCTION ferry._judge_orphans(int) FROM PUBLIC;
+COMMENT ON FUNCTION ferry._judge_orphans(int, bigint) IS 'internal: judge rows that live again, and the children of rows that died by merging, once what they may rest on is here; returns whether there may be more';
+REVOKE ALL ON FUNCTION ferry._judge_orphans(int, bigint) FROM PUBLIC;
 
 CREATE FUNCTION ferry.resolve_orphans(rel regclass DEFAULT NULL) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -329,7 +429,7 @@ BEGIN
 	FOR f IN SELECT DISTINCT k.relation, k.parent FROM ferry.foreign_keys k
 			 WHERE k.orphans <> 'keep' AND (rel IS NULL OR k.relation = rel) LOOP
 		LOOP
-			r := ferry._judge_children(f.parent, NULL, '', f.relation, 1000);
+			r := ferry._judge_children(f.parent, NULL, '', f.relation, 1000, NULL);
 			total := total + r.done;
 			EXIT WHEN NOT r.more;
 		END LOOP;

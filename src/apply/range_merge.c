@@ -77,6 +77,7 @@ range_report_outlived(ApplyTarget *t, const RowState *remote, const char *peer)
 		if (!range_was_outlived(&list->ranges[i], &remote->version))
 			continue;
 		record(t, range_as_state(target_table(t), &list->ranges[i], remote), remote, WINNER_REMOTE, peer);
+		orphan_note_return(t, remote);
 		break;
 	}
 }
@@ -118,6 +119,7 @@ meet_row(ApplyTarget *t, const RowState *row, const Version *range, const char *
 		record(t, row, range_as_state(table, range, row), WINNER_LOCAL, peer);
 		written = target_update(t, &found, next);
 		own_write_note(t, row);
+		orphan_note_return(t, next);
 	}
 	if (!written)
 		ereport(ERROR,
@@ -258,6 +260,7 @@ apply_range(Relation rel, FerryTable *table, const Version *range, const char *p
 	t = target_open(rel, table);
 	target_enter(t);
 	result = range_tombstone_merge(t, range, peer);
+	orphan_note_rest(t);
 	target_leave(t);
 	target_close(t);
 	AtEOXact_GUC(true, nest_level);

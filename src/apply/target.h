@@ -106,10 +106,11 @@ extern List *target_constraints(ApplyTarget *t, ResultRelInfo *leaf);
 /* do foreign keys refer to the table? */
 extern bool target_is_referenced(ApplyTarget *t);
 
-/* for orphan.c: deaths in the table since orphan_note_rest() */
+/* for orphan.c: deaths in the table, and rows that live again, since orphan_note_rest() */
 typedef struct TargetDeaths
 {
 	int			noted;			/* one by one */
+	int			returned;		/* the same */
 	NodeVector	rest;			/* the others', together */
 } TargetDeaths;
 

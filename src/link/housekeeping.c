@@ -15,7 +15,9 @@
  * and of tables, that lie under it; and conflicts that are kept no longer
  * (apply/conflict_keep.c).
  *
- * Every second it judges rows whose parents died elsewhere (apply/orphan.c).
+ * Every second it judges rows whose parents died elsewhere (apply/orphan.c).  Where that
+ * is wanted, it takes a stamp after what was merged, so that nobody waits for a node
+ * that has nothing to say.
  *
  * In a round it also tries again a bounded number of states that wait in quarantine
  * for something that arrives by itself (apply/quarantine.c), each in a transaction of
@@ -113,6 +115,29 @@ tick(void)
 	local_work_end(TopMemoryContext);
 }
 
+/*
+ * What we merged is later than all that we wrote, and there are those who wait until
+ * they hold everything up to it.  (A stamp that stands for no row is merged by nobody,
+ * so that this comes to an end.)
+ */
+static bool
+owes_stamp(NodeShared *node)
+{
+	static Hlc	looked_at = 0;
+	Hlc			clock = pg_atomic_read_u64(&node->clock);
+	bool		owes;
+
+	if (clock == looked_at || clock <= pg_atomic_read_u64(&node->last_stamp) ||
+		pg_atomic_read_u32(&node->doubt) != NODE_IS_SURE)
+		return false;
+	looked_at = clock;
+	local_work_begin();
+	SPI_execute("SELECT FROM ferry.column_merge WHERE attnum = 0 AND kind IN ('V', 'R')", true, 1);
+	owes = SPI_processed > 0;
+	local_work_end(TopMemoryContext);
+	return owes;
+}
+
 static long
 tell(TimestampTz now)
 {
@@ -125,6 +150,8 @@ tell(TimestampTz now)
 	TimestampTz due = TimestampTzPlusMilliseconds(told_at, TELL_EVERY_MS);
 	NodeVector	v;
 
+	if (now >= due && owes_stamp(node))
+		tick();
 	if (told_at != 0 && generation == told_generation &&
 		(pg_atomic_read_u64(&node->last_stamp) <= told_own || watermark_visible(node) <= told_own))
 	{
@@ -428,13 +455,19 @@ static long
 judge(TimestampTz now)
 {
 	static TimestampTz due = 0;
-	bool		more;
+	bool		more = false;
 	long		wait_ms;
 
 	if (now < due)
 		return Max(TimestampDifferenceMilliseconds(now, due), 1);
 	local_work_begin();
-	more = orphans_judge();
+	if (orphans_wait())
+	{
+		bool		isnull;
+
+		SPI_execute("SELECT ferry._all_held_until()", false, 1);
+		more = orphans_judge((Hlc) DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)));
+	}
 	local_work_end(TopMemoryContext);
 
 	/* notes that wait for a node that is away are looked through again and again: not all the time */

@@ -110,6 +110,25 @@ CREATE FUNCTION ferry._settled_formers() RETURNS SETOF bigint
 COMMENT ON FUNCTION ferry._settled_formers() IS 'internal: former members of whose writes this node holds all that there are';
 REVOKE ALL ON FUNCTION ferry._settled_formers() FROM PUBLIC;
 
+/*
+ * The stamp up to which this node holds everything that anybody wrote.  Former members
+ * count as long as there is something of theirs to be asked for; in a chain, nobody can
+ * ask for it.
+ */
+CREATE FUNCTION ferry._all_held_until() RETURNS bigint
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH other AS (SELECT m.node_id, m.is_dropped, m.went_back FROM ferry.member m
+				   WHERE m.node_id <> (SELECT n.node_id FROM ferry.local_node n))
+	SELECT ferry._held_until(ARRAY(SELECT o.node_id FROM other o WHERE NOT o.is_dropped
+		OR NOT o.went_back AND o.node_id NOT IN (SELECT ferry._settled_formers())
+			AND NOT EXISTS (SELECT FROM other x WHERE NOT x.is_dropped
+							AND NOT EXISTS (SELECT FROM ferry.peer p WHERE p.node_id = x.node_id))));
+$$;
+COMMENT ON FUNCTION ferry._all_held_until() IS 'internal: the stamp up to which this node holds everything that anybody wrote';
+REVOKE ALL ON FUNCTION ferry._all_held_until() FROM PUBLIC;
+
 /* peers whose slots here were given up */
 CREATE TABLE ferry.given_up (
 	node_id		bigint PRIMARY KEY,
