@@ -37,6 +37,13 @@
 #define compat_relation_file_number(rel) ((rel)->rd_node.relNode)
 #endif
 
+/* 17: who frees a set of events is a resource owner, not a context; NULL, or one that stays: nobody */
+#if PG_VERSION_NUM >= 170000
+#define compat_create_wait_set(n) CreateWaitEventSet(NULL, n)
+#else
+#define compat_create_wait_set(n) CreateWaitEventSet(TopMemoryContext, n)
+#endif
+
 /* --- logical decoding --- */
 
 /* 17: a message can be flushed at once; we flush ourselves */

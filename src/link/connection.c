@@ -18,8 +18,10 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "core/wire.h"
 #include "link/connection.h"
 #include "node/node.h"
@@ -71,6 +73,29 @@ void
 connection_wait(PGconn *conn, long timeout_ms)
 {
 	wait_socket(conn, WL_SOCKET_READABLE, timeout_ms);
+}
+
+WaitEventSet *
+connection_wait_set(PGconn *conn)
+{
+	WaitEventSet *set = compat_create_wait_set(3);
+
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(set, WL_SOCKET_READABLE, PQsocket(conn), NULL, NULL);
+	return set;
+}
+
+void
+connection_wait_in(WaitEventSet *set, long timeout_ms)
+{
+	WaitEvent	event;
+
+	if (WaitEventSetWait(set, timeout_ms, &event, 1, PG_WAIT_EXTENSION) == 1 && (event.events & WL_LATCH_SET))
+	{
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 bool

@@ -48,6 +48,13 @@ extern void connection_end_copy(PGconn *conn);
 /* wait until the socket is readable or the latch is set or the time is over */
 extern void connection_wait(PGconn *conn, long timeout_ms);
 
+/*
+ * The same for who waits often on a connection that lives as long as the process: the
+ * kernel is told once what is waited for.
+ */
+extern struct WaitEventSet *connection_wait_set(PGconn *conn);
+extern void connection_wait_in(struct WaitEventSet *set, long timeout_ms);
+
 /* is something on the socket that libpq has not read? */
 extern bool connection_has_input(PGconn *conn);
 

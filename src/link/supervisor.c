@@ -46,6 +46,7 @@
 
 #define LOOK_EVERY_MS 1000
 #define RENAME_EVERY_MS 100
+#define SOON_MS 200				/* as often as a busy node says what it holds: see housekeeping.c */
 
 typedef struct Wanted
 {
@@ -341,6 +342,7 @@ ferry_supervisor_main(Datum arg)
 		ListCell   *lc;
 
 		CHECK_FOR_INTERRUPTS();
+		node_supervisor_looks_soon(false);
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
@@ -374,6 +376,7 @@ ferry_supervisor_main(Datum arg)
 				pfree(w);
 			}
 		}
+		node_supervisor_looks_soon(wait_ms <= SOON_MS);
 wait:
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 wait_ms, PG_WAIT_EXTENSION);

@@ -434,7 +434,9 @@ settle(TimestampTz now)
 	}
 	if (feedback_is_pending(me.feedback))
 	{
-		feedback_send(me.feedback, me.conn, false);
+		/* what is committed is told before it is durable, if that takes time: each message wakes the sender */
+		if (enableFsync)
+			feedback_send(me.feedback, me.conn, false);
 		feedback_flush(me.feedback, true);
 		news = true;
 	}
@@ -516,6 +518,8 @@ check_alive(TimestampTz now)
 static void
 stream(uint32 generation)
 {
+	struct WaitEventSet *waiting = connection_wait_set(me.conn);
+
 	while (!must_restart(generation))
 	{
 		char	   *data;
@@ -567,7 +571,7 @@ stream(uint32 generation)
 		}
 		settle(now);
 		check_alive(now);
-		connection_wait(me.conn, IDLE_WAIT_MS);
+		connection_wait_in(waiting, IDLE_WAIT_MS);
 		if (!PQconsumeInput(me.conn))
 			connection_lost(me.conn);
 	}

@@ -393,7 +393,7 @@ void
 holding_tell(NodeShared *node)
 {
 	pg_atomic_fetch_add_u32(&holding_of(node)->generation, 1);
-	node_wake_supervisor();
+	node_wake_supervisor_later();
 }
 
 void

@@ -39,6 +39,7 @@ typedef struct NodeShared
 	pg_atomic_uint32 config_generation; /* bumped when peers or tables change */
 	pg_atomic_uint64 verify_due;	/* TimestampTz of the next run of the verifier; 0: never */
 	struct Latch *supervisor_latch; /* NULL if none runs */
+	pg_atomic_uint32 looks_soon;	/* the supervisor need not be woken for what can wait a moment */
 	pg_atomic_uint32 doubt;		/* NodeDoubt */
 	pg_atomic_uint32 went_back; /* a peer holds writes of ours that we lost: the promise on record is not true */
 	pg_atomic_uint32 back_since;	/* went_back: the run since which, by its number in node/runs.h */
@@ -116,6 +117,13 @@ extern void node_wake_supervisor(void);
 
 /* after commit: tell the launcher that this database became a node or is none any more */
 extern void node_list_changed(void);
+
+/*
+ * The same for what may wait as long as the supervisor has said that it does: it says
+ * so when it goes to sleep for a moment, and takes it back before it looks.
+ */
+extern void node_wake_supervisor_later(void);
+extern void node_supervisor_looks_soon(bool soon);
 
 /* in supervisor and launcher: who it is, and (NULL) that it is gone */
 extern void node_set_supervisor(struct Latch *latch);

@@ -72,6 +72,7 @@ node_shmem_init(void)
 			pg_atomic_init_u32(&node_array->nodes[i].went_back, 0);
 			pg_atomic_init_u32(&node_array->nodes[i].back_since, 0);
 			pg_atomic_init_u32(&node_array->nodes[i].met, 0);
+			pg_atomic_init_u32(&node_array->nodes[i].looks_soon, 0);
 			pg_atomic_init_u64(&node_array->nodes[i].verify_due, 0);
 		}
 	}

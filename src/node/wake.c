@@ -37,6 +37,7 @@ node_set_supervisor(Latch *latch)
 
 	if (node == NULL)
 		return;
+	pg_atomic_write_u32(&node->looks_soon, 0);
 	LWLockAcquire(node_array->lock, LW_EXCLUSIVE);
 	node->supervisor_latch = latch;
 	LWLockRelease(node_array->lock);
@@ -65,6 +66,28 @@ node_wake_supervisor(void)
 			SetLatch(n->supervisor_latch);
 	}
 	LWLockRelease(node_array->lock);
+}
+
+/* who tells has changed what is looked at before he asks, who looks has taken this back before he reads */
+void
+node_wake_supervisor_later(void)
+{
+	NodeShared *node = node_current_or_null();
+
+	pg_memory_barrier();
+	if (node == NULL || pg_atomic_read_u32(&node->looks_soon) == 0)
+		node_wake_supervisor();
+}
+
+void
+node_supervisor_looks_soon(bool soon)
+{
+	NodeShared *node = node_current_or_null();
+
+	if (node == NULL)
+		return;
+	pg_atomic_write_u32(&node->looks_soon, soon);
+	pg_memory_barrier();
 }
 
 static void
