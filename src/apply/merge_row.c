@@ -232,15 +232,13 @@ merge_with(ApplyTarget *t, RowState *local, ApplyFound *found, ItemPointer tomb_
  * that is new here, that we hold something says nothing; and a row that lives at
  * another member now, who holds that tombstone's writes too, has been lost here.
  * He does hold them if he held all that our horizon covers when he read the row.
- * And a tombstone that nobody removes (a counter's) has been lost, too.
  */
 bool
 merge_is_old_news(const FerryTable *table, const RowState *remote)
 {
 	const NodeVector *horizon = horizon_current();
 
-	if (table->is_new || !version_was_held(&remote->version, horizon) ||
-		(!remote->alive && version_is_of_counter(&remote->version)))
+	if (table->is_new || !version_was_held(&remote->version, horizon))
 		return false;
 	return !(remote->is_current && remote->alive &&
 			 (remote->held_there == NULL || vector_includes(remote->held_there, horizon)));

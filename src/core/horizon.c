@@ -20,12 +20,23 @@
  *	  of two contributions the one counts whose side has the later entry of the
  *	  node, and the horizons of two sides say nothing of that.
  *
- * The removal of a key from a map stays, too, as long as the row.  To forget it, one
- * would have to take a key that a state does not have, but has seen, for removed; and
- * a row that outlived a TRUNCATE has seen (range.c) what it never had.  Nor may a missing
- * key say nothing at all: a node that had the TRUNCATE before the removal ignores the
- * latter, holds it, and goes on to write the row with the key in it.  Where the removal
- * is forgotten that brings the key back, where it is not, it does not.
+ * The removal of a key from a map is dropped like an entry of vv.  After that, a key
+ * that a state does not have, though its horizon covers the write of it, was removed.
+ * It must be the horizon that says so, not vv: a row that outlived a TRUNCATE has in vv
+ * (range.c) what it never had, while the horizon does not rise over a range before
+ * everybody has it and all that he wrote in answer is here.  Two things more:
+ *	- where a row outlives a TRUNCATE that covers a key's write, the key has a second
+ *	  dot, that of the successor (range.c), and of whoever lacks the key the horizon
+ *	  must cover both.  For elsewhere the key has died of the TRUNCATE, without any
+ *	  removal, and a row was born there after it under a horizon that did not cover
+ *	  the range yet.
+ *	- a removal goes when the horizon covers not only itself but every write of the
+ *	  row that was there and is not later.  Else, let k be written by b, over that by a,
+ *	  and removed by a; b's horizon covers what a wrote but not what b did.  b drops
+ *	  the removal, and his state no longer tells that k is gone to who has b's old
+ *	  state and lost the removal to a TRUNCATE.
+ * Nobody holds an older write of the key that is not here: every member holds the
+ * removal, and so it is with the last write of a state at the end of this.
  *
  * A version of which something was dropped says so (pruned).  Of one that was not,
  * vv alone tells all there is to include: whoever has seen that includes it.  Of a
@@ -34,11 +45,18 @@
  *
  * A tombstone all of whose vv is covered is removed.  Then a state that is covered
  * too, of a key of which there is nothing here, is older than that tombstone or
- * equal to it: it is old news and must not come to life again.  Not removed are the
- * tombstones of counters: a key that is born again goes on from the sum of the dead
- * row, and who has forgotten that would begin at nothing while others go on.
- * So the dead state of a counter is never old news: where nothing is held of its key
- * it was lost, and is merged again.
+ * equal to it: it is old news and must not come to life again.
+ *
+ * So it is with counters.  A key that is born again goes on from the sum of the dead
+ * row where that is held, and begins at nothing where it is forgotten: either way it
+ * has the value that was inserted.  The two births may be beside each other.  They are
+ * joined like any two states, by the same rule on every node: of each node the later
+ * share; and who has none, but has seen it, has seen it come to nothing, by vv or by
+ * its horizon.  That is well defined since a node's shares are told by its entries: a
+ * dead share, of whomever, is covered wherever it was forgotten, and whoever adds to
+ * it later had not seen the death, so that his write is not covered and the tombstone
+ * was not stable.  All that is lost is what the lagging birth has taken back of the
+ * dead row's sum: see docs/reference.md.
  *
  * All of this stands on one more condition, which whoever raises a horizon must see
  * to: that what is still to come of any member's writes was written after the member
@@ -116,6 +134,52 @@ restore_grounds(Version *v)
 	}
 }
 
+/* does the horizon cover the removal, and all that the row has seen which is not later? */
+static bool
+may_forget(const Part *part, const Version *seen, const NodeVector *horizon)
+{
+	Dot			d = part->dots[part->ndots - 1];
+
+	if (!part->removed || !vector_has(horizon, part->dots[0]) || !vector_has(horizon, d))
+		return false;
+	for (int i = 0; i < seen->nvv; i++)
+	{
+		Hlc			held = vector_get(horizon, seen->vv[i].node);
+
+		if (held < seen->vv[i].hlc && held < d.hlc)
+			return false;
+	}
+	return true;
+}
+
+/* keys whose removal every member holds; the parts may be shared */
+static void
+forget_removed(Version *v, const NodeVector *horizon, const Version *seen)
+{
+	for (int p = 0; p < v->nparts; p++)
+	{
+		ColumnParts kept = v->parts[p];
+		uint32_t	n = 0;
+
+		if (kept.kind != KIND_MAP)
+			continue;
+		for (uint32_t i = 0; i < kept.nparts; i++)
+			n += may_forget(&kept.parts[i], seen, horizon);
+		if (n == 0)
+			continue;
+		kept.parts = core_alloc(sizeof(Part) * (kept.nparts - n + 1));
+		kept.nparts = 0;
+		for (uint32_t i = 0; i < v->parts[p].nparts; i++)
+		{
+			const Part *part = &v->parts[p].parts[i];
+
+			if (!may_forget(part, seen, horizon))
+				kept.parts[kept.nparts++] = *part;
+		}
+		version_put_parts(v, &kept);
+	}
+}
+
 void
 version_prune(Version *v, const NodeVector *horizon, const Version *before)
 {
@@ -124,7 +188,10 @@ version_prune(Version *v, const NodeVector *horizon, const Version *before)
 
 	if (v->pruned && v->nparts > 0)
 		restore_grounds(v);
-	if (horizon == NULL || horizon->n == 0 || v->nvv <= 1)
+	if (horizon == NULL || horizon->n == 0)
+		return;
+	forget_removed(v, horizon, before ? before : v);
+	if (v->nvv <= 1)
 		return;
 	kept = core_alloc(sizeof(Dot) * v->nvv);
 	for (int i = 0; i < v->nvv; i++)
@@ -162,21 +229,6 @@ bool
 version_was_held(const Version *v, const NodeVector *horizon)
 {
 	return vector_get(horizon, v->last.node) >= v->last.hlc;
-}
-
-bool
-version_is_of_counter(const Version *v)
-{
-	for (int p = 0; p < v->nparts; p++)
-		if (v->parts[p].kind == KIND_COUNTER)
-			return true;
-	return false;
-}
-
-bool
-version_may_be_forgotten(const Version *v, const NodeVector *horizon)
-{
-	return !version_is_of_counter(v) && version_is_stable(v, horizon);
 }
 
 bool

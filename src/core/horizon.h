@@ -8,9 +8,9 @@
 #include "core/vector.h"
 
 /*
- * Drop the entries of v that the horizon covers, but those that must stay (see
- * horizon.c); also those that before (may be NULL), of which v is the successor
- * and whose parts may not be in v yet, needs.  v's arrays may be shared: it gets
+ * Drop the entries of v, and the removed keys of its maps, that the horizon covers, but
+ * those that must stay (see horizon.c); also those that before (may be NULL), of which v
+ * is the successor and whose parts may not be in v yet, needs.  v's arrays may be shared: it gets
  * a new one.
  */
 extern void version_prune(Version *v, const NodeVector *horizon, const Version *before);
@@ -32,11 +32,5 @@ extern bool version_was_held(const Version *v, const NodeVector *horizon);
 
 /* does the horizon cover all that v has seen? */
 extern bool version_is_stable(const Version *v, const NodeVector *horizon);
-
-/* does it count: is its tombstone kept for good (see horizon.c)? */
-extern bool version_is_of_counter(const Version *v);
-
-/* may a tombstone with this version go: is it stable, and of no counter (see horizon.c)? */
-extern bool version_may_be_forgotten(const Version *v, const NodeVector *horizon);
 
 #endif							/* FERRY_CORE_HORIZON_H */

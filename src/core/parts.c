@@ -27,7 +27,8 @@
  *				By sets, {a, b} and {} (seen b) make {a}, whichever way they meet.
  *				By the maximum, whoever merged a and b first has forgotten a, and
  *				x dies there and lives where c met a first.
- *	map			key -> the last write of it, a removal being a write too.
+ *	map			key -> the last write of it, a removal being a write too; one that
+ *				every node holds is forgotten (horizon.c).
  *	function	the value itself, joined by a function of the user's.
  *
  * A strategy (ferry.set_merge) is what local writes do, and no more: which kind
@@ -46,6 +47,7 @@
  * vector says which writes a state includes.  If L.vv <= R.vv, then R is the
  * join of all that L is made of and more: R may be taken whole, for every kind.
  */
+#include "core/horizon.h"
 #include "core/parts.h"
 #include "core/version.h"
 
@@ -72,6 +74,13 @@ holds(const PartItem *item, Dot d)
 		if (dot_equal(item->dots[i], d))
 			return true;
 	return false;
+}
+
+/* which write brought a key to where it is: its own, or that by which its row outlived a TRUNCATE */
+static Dot
+item_presence(const PartItem *item)
+{
+	return item->dots[item->ndots - 1];
 }
 
 static void
@@ -110,14 +119,38 @@ merge_element(const PartItem *l, const Version *lv, const PartItem *r, const Ver
 	return out->ndots > 0;
 }
 
-static bool
-merge_key(const PartItem *l, const PartItem *r, PartItem *out)
+/* a key of both sides: the later write of it, and the later of what brought it there */
+static void
+merge_writes(const PartItem *l, const PartItem *r, PartItem *out)
 {
+	const PartItem *other;
+	Dot		   *dots;
+
+	*out = dot_compare(r->dots[0], l->dots[0]) > 0 ? *r : *l;
+	other = out->dots == r->dots ? l : r;
+	if (dot_compare(item_presence(other), item_presence(out)) <= 0)
+		return;
+	dots = core_alloc(sizeof(Dot) * MAP_MAX_DOTS);
+	dots[0] = out->dots[0];
+	dots[1] = item_presence(other);
+	out->dots = dots;
+	out->ndots = 2;
+}
+
+static bool
+merge_key(const PartItem *l, const Version *lv, const PartItem *r, const Version *rv, PartItem *out)
+{
+	const NodeVector *lacking = l ? rv->horizon : lv->horizon;
+
 	if (l && r)
-		*out = dot_compare(r->dots[0], l->dots[0]) > 0 ? *r : *l;
-	else
-		*out = l ? *l : *r;
-	return true;
+	{
+		merge_writes(l, r, out);
+		return true;
+	}
+	*out = l ? *l : *r;
+
+	/* who lacks it though every member holds it has forgotten that it was removed */
+	return lacking == NULL || !vector_has(lacking, out->dots[0]) || !vector_has(lacking, item_presence(out));
 }
 
 int
@@ -134,7 +167,7 @@ items_merge(ColumnKind kind, const PartItem *l, int nl, const Version *lv,
 		const PartItem *mine = order <= 0 ? &l[i++] : NULL;
 		const PartItem *theirs = order >= 0 ? &r[j++] : NULL;
 
-		if (kind == KIND_SET ? merge_element(mine, lv, theirs, rv, &out[n]) : merge_key(mine, theirs, &out[n]))
+		if (kind == KIND_SET ? merge_element(mine, lv, theirs, rv, &out[n]) : merge_key(mine, lv, theirs, rv, &out[n]))
 			n++;
 	}
 	return n;

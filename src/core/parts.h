@@ -33,6 +33,9 @@ typedef enum ColumnKind
 /* of a version; bounds what hostile bytes can make us allocate */
 #define VERSION_MAX_PARTS 65536
 
+/* a key's: see Part */
+#define MAP_MAX_DOTS 2
+
 /* a counter's contribution is at most this long (a numeric in text) */
 #define PART_MAX_BYTES 65536
 
@@ -45,7 +48,8 @@ typedef enum ColumnKind
  *				array's elements
  *	map			dots[0]: who wrote the key's value; in the order of the object's
  *				keys; then the removed keys, each with its name in bytes and the
- *				dot of its removal
+ *				dot of its removal.  A second dot, which is later: what brought
+ *				it past a TRUNCATE (core/range.c)
  */
 typedef struct Part
 {

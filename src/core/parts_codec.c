@@ -8,13 +8,12 @@
  *		since:		0, or node, age
  *		counter:	n, n * (node, length, bytes)
  *		set:		runs, runs * (elements, dots, dots * (node, age))
- *		map:		runs, runs * (keys, dot)
- *					removed, removed * (length, bytes, node, age)
+ *		map:		runs, runs * (keys, dots, dots * (node, age))
+ *					removed, removed * (length, bytes, dots, dots * (node, age))
  *		the others:	nothing
  *
  * A run is of neighbours with the same dots.  The column's own dot is what is
- * met most: a set's run that has just that one says "0 dots", a map's says node
- * 0 and no age.  So a set that was written at once costs five bytes, whatever
+ * met most: a run that has just that one says "0 dots".  So a set that was written at once costs five bytes, whatever
  * its size, and a counter with one writer three.
  *
  * Canonical like the rest of a version (version_codec.c): sorted, runs maximal,
@@ -117,8 +116,7 @@ out_runs(Output *o, const Version *v, const ColumnParts *cp)
 			out_varint(o, 0);
 		else
 		{
-			if (cp->kind == KIND_SET)
-				out_varint(o, part->ndots);
+			out_varint(o, part->ndots);
 			for (uint32_t d = 0; d < part->ndots; d++)
 				out_dot(o, v, part->dots[d]);
 		}
@@ -129,7 +127,9 @@ out_runs(Output *o, const Version *v, const ColumnParts *cp)
 	for (uint32_t i = living; i < cp->nparts; i++)
 	{
 		out_bytes(o, cp->parts[i].bytes, cp->parts[i].len);
-		out_dot(o, v, cp->parts[i].dots[0]);
+		out_varint(o, cp->parts[i].ndots);
+		for (uint32_t d = 0; d < cp->parts[i].ndots; d++)
+			out_dot(o, v, cp->parts[i].dots[d]);
 	}
 }
 
@@ -251,13 +251,32 @@ get_shares(Input *in, Version *v, ColumnParts *cp, uint64_t *total)
 	}
 }
 
+/* n dots, as the kind may have them */
+static void
+get_dots(Input *in, Version *v, const ColumnParts *cp, uint64_t n, Part *part)
+{
+	if (!in->error && (n == 0 || (cp->kind == KIND_MAP && n > MAP_MAX_DOTS)))
+		in->error = "key of a map has an impossible number of dots";
+	if (!in->error && n > (uint64_t) (in->end - in->p))
+		in->error = "version is truncated";
+	if (in->error)
+		return;
+	part->dots = core_alloc(sizeof(Dot) * n);
+	for (uint64_t d = 0; d < n && !in->error; d++)
+	{
+		part->dots[d] = get_covered_dot(in, v);
+		if (!in->error && d > 0 && dot_compare(part->dots[d - 1], part->dots[d]) >= 0)
+			in->error = "dots of an element are not in order";
+		part->ndots++;
+	}
+}
+
 /* the dots of a run, which its parts share */
 static Part
 get_run(Input *in, Version *v, ColumnParts *cp)
 {
 	Dot			own = version_column_dot(v, cp->col);
 	Part		part = {0};
-	const uint8_t *start = in->p;
 	uint64_t	n = get_varint(in);
 
 	if (!in->error && n == 0)
@@ -267,23 +286,7 @@ get_run(Input *in, Version *v, ColumnParts *cp)
 		part.dots[0] = own;
 		return part;
 	}
-	if (cp->kind == KIND_MAP)
-	{
-		in->p = start;			/* it was the node of the one dot */
-		n = 1;
-	}
-	if (!in->error && n > (uint64_t) (in->end - in->p))
-		in->error = "version is truncated";
-	if (in->error)
-		return part;
-	part.dots = core_alloc(sizeof(Dot) * n);
-	for (uint64_t d = 0; d < n && !in->error; d++)
-	{
-		part.dots[d] = get_covered_dot(in, v);
-		if (!in->error && d > 0 && dot_compare(part.dots[d - 1], part.dots[d]) >= 0)
-			in->error = "dots of an element are not in order";
-		part.ndots++;
-	}
+	get_dots(in, v, cp, n, &part);
 	if (!in->error && is_implied(&part, own))
 		in->error = "dots are stored that are implied";
 	return part;
@@ -354,9 +357,7 @@ get_removed(Input *in, Version *v, ColumnParts *cp, uint64_t *total)
 
 		get_bytes(in, part);
 		part->removed = true;
-		part->ndots = 1;
-		part->dots = core_alloc(sizeof(Dot));
-		part->dots[0] = get_covered_dot(in, v);
+		get_dots(in, v, cp, in->error ? 0 : get_varint(in), part);
 		if (in->error)
 			return;
 		if (i > 0 && (part[-1].len > part->len ||

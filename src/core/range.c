@@ -21,7 +21,8 @@
  * its own: the elements of a set take its dot; and so does the ground of a column,
  * which begins a new generation (core/parts.c), if the range covers the write that
  * laid it.  Registers and the keys of a map keep their dots: of two the later stays,
- * whoever has seen what.  So do a counter's contributions: of one node's the one
+ * whoever has seen what; a key has the successor's besides, since who lacks it may
+ * have forgotten its removal (horizon.c).  So do a counter's contributions: of one node's the one
  * counts that goes with the later entry, or none.
  *
  * The successor must not win where the row beside the TRUNCATE would have lost: its own
@@ -109,7 +110,7 @@ take_over(Version *v, const Version *range, Dot d)
 
 		if (cp->since.hlc != 0 && version_covers(range, (Dot) {cp->since.hlc, cp->since.node}))
 			cp->since = (PartsSince) {d.hlc, d.node};
-		if (cp->kind != KIND_SET)
+		if (cp->kind != KIND_SET && cp->kind != KIND_MAP)
 			continue;
 		parts = core_alloc(sizeof(Part) * (cp->nparts + 1));
 		for (uint32_t i = 0; i < cp->nparts; i++)
@@ -120,11 +121,12 @@ take_over(Version *v, const Version *range, Dot d)
 			parts[i].dots = core_alloc(sizeof(Dot) * (old->ndots + 1));
 			parts[i].ndots = 0;
 			for (uint32_t j = 0; j < old->ndots; j++)
-				if (!version_covers(range, old->dots[j]))
+				if ((cp->kind == KIND_MAP && j == 0) || !version_covers(range, old->dots[j]))
 					parts[i].dots[parts[i].ndots++] = old->dots[j];
 
 			/* d is the latest: they stay sorted */
-			if (parts[i].ndots < old->ndots)
+			if (parts[i].ndots < old->ndots ||
+				(cp->kind == KIND_MAP && version_covers(range, parts[i].dots[parts[i].ndots - 1])))
 				parts[i].dots[parts[i].ndots++] = d;
 		}
 		cp->parts = parts;

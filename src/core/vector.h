@@ -33,6 +33,13 @@ vector_clear(NodeVector *v)
 /* the entry of a node; 0 if there is none */
 extern Hlc	vector_get(const NodeVector *v, NodeId node);
 
+/* is this write, and so every earlier one of its node, among them? */
+static inline bool
+vector_has(const NodeVector *v, Dot d)
+{
+	return vector_get(v, d.node) >= d.hlc;
+}
+
 /* raise one entry, or every entry to that of another vector; true if anything grew */
 extern bool vector_raise(NodeVector *v, NodeId node, Hlc hlc);
 extern bool vector_merge(NodeVector *v, const NodeVector *other);

@@ -13,7 +13,9 @@
  *
  * "since" is left out for a row that was born under the strategy.  The node of
  * the column's dot has no share of its own: it has what the others leave of the
- * value.  "elements" are the dots of the array's elements, in its order.
+ * value.  "elements" are the dots of the array's elements, in its order.  A key that
+ * was brought past a TRUNCATE (core/range.c) has two dots, as an element may have:
+ * [[...], [...]].
  *
  *-------------------------------------------------------------------------
  */
@@ -49,17 +51,21 @@ push_shares(JsonbParseState **ps, const StrategyColumn *col, const ColumnParts *
 }
 
 static void
+push_dots(JsonbParseState **ps, const Dot *dots, uint32 n)
+{
+	pushJsonbValue(ps, WJB_BEGIN_ARRAY, NULL);
+	for (uint32 d = 0; d < n; d++)
+		json_push_dot(ps, dots[d]);
+	pushJsonbValue(ps, WJB_END_ARRAY, NULL);
+}
+
+static void
 push_elements(JsonbParseState **ps, const ColumnParts *cp)
 {
 	json_push_key(ps, "elements");
 	pushJsonbValue(ps, WJB_BEGIN_ARRAY, NULL);
 	for (uint32 i = 0; i < cp->nparts; i++)
-	{
-		pushJsonbValue(ps, WJB_BEGIN_ARRAY, NULL);
-		for (uint32 d = 0; d < cp->parts[i].ndots; d++)
-			json_push_dot(ps, cp->parts[i].dots[d]);
-		pushJsonbValue(ps, WJB_END_ARRAY, NULL);
-	}
+		push_dots(ps, cp->parts[i].dots, cp->parts[i].ndots);
 	pushJsonbValue(ps, WJB_END_ARRAY, NULL);
 }
 
@@ -73,7 +79,10 @@ push_keys(JsonbParseState **ps, const PartItem *items, int n, bool removed)
 		if (items[i].removed != removed)
 			continue;
 		json_push_key(ps, pnstrdup((const char *) items[i].key, items[i].key_len));
-		json_push_dot(ps, items[i].dots[0]);
+		if (items[i].ndots == 1)
+			json_push_dot(ps, items[i].dots[0]);
+		else
+			push_dots(ps, items[i].dots, items[i].ndots);
 	}
 	pushJsonbValue(ps, WJB_END_OBJECT, NULL);
 }
@@ -133,11 +142,35 @@ add_part(ColumnParts *cp, Part part)
 	cp->parts[cp->nparts++] = part;
 }
 
+static int
+compare_dots(const void *a, const void *b)
+{
+	return dot_compare(*(const Dot *) a, *(const Dot *) b);
+}
+
 static Part
-part_of_dot(const JsonbValue *v, const Version *version)
+part_of_dots(const char *what, JsonbContainer *array, const Version *version)
 {
 	Part		part = {0};
 
+	part.ndots = JsonContainerSize(array);
+	part.dots = palloc(sizeof(Dot) * part.ndots);
+	for (uint32 d = 0; d < part.ndots; d++)
+		part.dots[d] = json_covered_dot(what, getIthJsonbValueFromContainer(array, d), version);
+	qsort(part.dots, part.ndots, sizeof(Dot), compare_dots);
+	return part;
+}
+
+/* one dot, or two in an array */
+static Part
+part_of_key(const JsonbValue *v, const Version *version)
+{
+	Part		part = {0};
+
+	if (v->type == jbvBinary && JsonContainerIsArray(v->val.binary.data) &&
+		JsonContainerSize(v->val.binary.data) == MAP_MAX_DOTS &&
+		getIthJsonbValueFromContainer(v->val.binary.data, 0)->type == jbvBinary)
+		return part_of_dots("\"strategies\"", v->val.binary.data, version);
 	part.dots = palloc(sizeof(Dot));
 	part.dots[0] = json_covered_dot("\"strategies\"", v, version);
 	part.ndots = 1;
@@ -186,12 +219,6 @@ get_shares(const StrategyColumn *col, JsonbContainer *object, const Version *ver
 	qsort(cp->parts, cp->nparts, sizeof(Part), compare_by_node);
 }
 
-static int
-compare_dots(const void *a, const void *b)
-{
-	return dot_compare(*(const Dot *) a, *(const Dot *) b);
-}
-
 static void
 get_elements(JsonbContainer *array, const Version *version, ColumnParts *cp)
 {
@@ -201,17 +228,11 @@ get_elements(JsonbContainer *array, const Version *version, ColumnParts *cp)
 	for (int i = 0; i < n; i++)
 	{
 		JsonbValue *v = getIthJsonbValueFromContainer(array, i);
-		Part		part = {0};
 
 		if (v->type != jbvBinary || !JsonContainerIsArray(v->val.binary.data) ||
 			JsonContainerSize(v->val.binary.data) == 0)
 			bad_state("\"elements\" must have an array of dots for each element.");
-		part.ndots = JsonContainerSize(v->val.binary.data);
-		part.dots = palloc(sizeof(Dot) * part.ndots);
-		for (uint32 d = 0; d < part.ndots; d++)
-			part.dots[d] = json_covered_dot("\"elements\"", getIthJsonbValueFromContainer(v->val.binary.data, d), version);
-		qsort(part.dots, part.ndots, sizeof(Dot), compare_dots);
-		add_part(cp, part);
+		add_part(cp, part_of_dots("\"elements\"", v->val.binary.data, version));
 	}
 }
 
@@ -235,7 +256,7 @@ get_keys(JsonbContainer *object, bool removed, const Version *version, ColumnPar
 			key = item;
 		if (token != WJB_VALUE)
 			continue;
-		part = part_of_dot(&item, version);
+		part = part_of_key(&item, version);
 		part.removed = removed;
 		if (removed)
 		{

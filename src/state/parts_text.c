@@ -7,7 +7,7 @@
  *		column		id ":" letter [ "^" since ] "(" content ")"
  *		counter		node "=" hex, ...
  *		set, map	count "*" dot { "+" dot }, ...		neighbours alike are one
- *		map			"-" hex "=" dot, ...				removed keys, at the end
+ *		map			"-" hex "=" dot { "+" dot }, ...	removed keys, at the end
  *
  * The letters are those of ferry.column_merge.  What is well-formed need not be
  * right: the decoder sees it afterwards.
@@ -38,6 +38,17 @@ same_dots(const Part *a, const Part *b)
 }
 
 static void
+append_dots(StringInfo s, const Part *part)
+{
+	for (uint32 d = 0; d < part->ndots; d++)
+	{
+		if (d > 0)
+			appendStringInfoChar(s, '+');
+		version_append_dot(s, part->dots[d]);
+	}
+}
+
+static void
 append_content(StringInfo s, const ColumnParts *cp)
 {
 	uint32		next;
@@ -59,19 +70,14 @@ append_content(StringInfo s, const ColumnParts *cp)
 			appendStringInfoChar(s, '-');
 			append_hex(s, part->bytes, part->len);
 			appendStringInfoChar(s, '=');
-			version_append_dot(s, part->dots[0]);
+			append_dots(s, part);
 		}
 		else
 		{
 			while (next < cp->nparts && same_dots(part, &cp->parts[next]))
 				next++;
 			appendStringInfo(s, "%u*", next - i);
-			for (uint32 d = 0; d < part->ndots; d++)
-			{
-				if (d > 0)
-					appendStringInfoChar(s, '+');
-				version_append_dot(s, part->dots[d]);
-			}
+			append_dots(s, part);
 		}
 	}
 }
@@ -156,11 +162,10 @@ parse_part(const char **p, ColumnKind kind, Part *part, uint64 *count)
 	if (kind == KIND_MAP && version_parse_char(p, '-'))
 	{
 		part->removed = true;
-		return parse_hex(p, part) && version_parse_char(p, '=') && parse_dots(p, part) && part->ndots == 1;
+		return parse_hex(p, part) && version_parse_char(p, '=') && parse_dots(p, part);
 	}
 	return (kind == KIND_SET || kind == KIND_MAP) &&
-		version_parse_number(p, VERSION_MAX_PARTS, count) && version_parse_char(p, '*') && parse_dots(p, part) &&
-		(kind == KIND_SET || part->ndots == 1);
+		version_parse_number(p, VERSION_MAX_PARTS, count) && version_parse_char(p, '*') && parse_dots(p, part);
 }
 
 static bool

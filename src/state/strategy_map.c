@@ -9,7 +9,8 @@
  * the new one; a value is the same if its jsonb bytes are.
  *
  * A removed key is kept with the dot of its removal, so that an older write of
- * it, still on its way, is known to be older.
+ * it, still on its way, is known to be older; until every node has the removal
+ * (core/horizon.c).
  *
  * jsonb that is no object is a register, as NULL is.  The ground of a NULL is
  * the empty object.
@@ -101,12 +102,13 @@ map_open(const StrategyColumn *col, const StrategySide *side, PartItem **items)
 		if (parts && ((uint32) i >= parts->nparts || parts->parts[i].removed))
 			report_mismatch();
 		if (parts)
-			item->dots = parts->parts[i].dots;
-		else
 		{
-			item->dots = palloc(sizeof(Dot));
-			item->dots[0] = version_column_dot(side->version, col->id);
+			item->dots = parts->parts[i].dots;
+			item->ndots = parts->parts[i].ndots;
+			continue;
 		}
+		item->dots = palloc(sizeof(Dot));
+		item->dots[0] = version_column_dot(side->version, col->id);
 		item->ndots = 1;
 	}
 	for (uint32 p = living; parts && p < parts->nparts; p++)
@@ -119,7 +121,7 @@ map_open(const StrategyColumn *col, const StrategySide *side, PartItem **items)
 		item->key = parts->parts[p].bytes;
 		item->key_len = parts->parts[p].len;
 		item->dots = parts->parts[p].dots;
-		item->ndots = 1;
+		item->ndots = parts->parts[p].ndots;
 	}
 	if (n > living)
 		qsort(*items, n, sizeof(PartItem), compare_items);
@@ -150,7 +152,7 @@ close_items(const StrategyColumn *col, Version *version, PartsSince since, const
 		pushJsonbValue(&ps, WJB_KEY, &key);
 		pushJsonbValue(&ps, WJB_VALUE, unconstify(JsonbValue *, (const JsonbValue *) items[i].handle));
 		parts.parts[parts.nparts].dots = items[i].dots;
-		parts.parts[parts.nparts++].ndots = 1;
+		parts.parts[parts.nparts++].ndots = items[i].ndots;
 	}
 	object = pushJsonbValue(&ps, WJB_END_OBJECT, NULL);
 	for (int i = 0; i < n; i++)
@@ -163,7 +165,7 @@ close_items(const StrategyColumn *col, Version *version, PartsSince since, const
 		part->bytes = items[i].key;
 		part->len = items[i].key_len;
 		part->dots = items[i].dots;
-		part->ndots = 1;
+		part->ndots = items[i].ndots;
 		parts.nparts++;
 	}
 	version_put_parts(version, &parts);

@@ -6,8 +6,7 @@
  * A tombstone is kept so that older states of its key, which may still be on
  * their way, do not bring the row back.  When all of its version lies under the
  * horizon every node has it, and states that it includes are known to be old news
- * by the horizon alone (apply/merge_row.c).  Those of rows with counters stay (see
- * core/horizon.c).
+ * by the horizon alone (apply/merge_row.c).
  *
  * Races: the tombstone may be changed by a merge, or go because its key is born
  * again, between our look and our deletion.  Then the tuple that we saw is not
@@ -88,7 +87,7 @@ tombstone_sweep(const FerryTable *table, ItemPointer from, int most, int64 *remo
 		oldcontext = MemoryContextSwitchTo(row_cxt);
 		state_version_read(slot_getattr(slot, table->nkeys + 1, &isnull), &version);
 		version.horizon = horizon_current();
-		if (version_may_be_forgotten(&version, version.horizon))
+		if (version_is_stable(&version, version.horizon))
 			found[nfound++] = slot->tts_tid;
 		MemoryContextSwitchTo(oldcontext);
 		seen++;

@@ -17,8 +17,9 @@
  *	  sides agreed upon, never by their numbers.
  *	- of a version, what decides counts: alive or dead, the last dot, the dots of
  *	  columns, the parts of those that merge by a strategy, and the dots that keep
- *	  a row alive.  The version vector does not: its
- *	  entries below the stable horizon go at different times on different nodes.
+ *	  a row alive.  The version vector does not, nor do the keys that were removed
+ *	  from a map: what lies below the stable horizon goes at different times on
+ *	  different nodes.
  *	- values count only where asked for (deep), in their type's binary form.
  *	- a range tombstone counts by its dot.
  *
@@ -290,15 +291,19 @@ put_dot(WireWriter *w, Dot dot)
 static void
 put_parts(WireWriter *w, const ColumnParts *p)
 {
+	uint32		n = 0;
+
+	while (n < p->nparts && !p->parts[n].removed)
+		n++;
 	wire_put_u8(w, p->kind);
 	put_dot(w, (Dot) {p->since.hlc, p->since.node});
-	wire_put_varint(w, p->nparts);
-	for (uint32 i = 0; i < p->nparts; i++)
+	wire_put_varint(w, n);
+	for (uint32 i = 0; i < n; i++)
 	{
 		const Part *part = &p->parts[i];
 
 		wire_put_u32(w, part->node);
-		wire_put_varint(w, part->ndots * 2 + part->removed);
+		wire_put_varint(w, part->ndots);
 		for (uint32 k = 0; k < part->ndots; k++)
 			put_dot(w, part->dots[k]);
 		wire_put_varint(w, part->len);

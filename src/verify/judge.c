@@ -109,8 +109,7 @@ copy_state(const FerryTable *table, Relation rel, const RowState *s)
 static Verdict
 judge_unknown(const JudgeBase *base, const FerryTable *table, const RowState *remote)
 {
-	if (!remote->alive && !table->is_new && !version_is_of_counter(&remote->version) &&
-		vector_covers(horizon_current(), &remote->version))
+	if (!remote->alive && !table->is_new && vector_covers(horizon_current(), &remote->version))
 		return VERDICT_EQUAL;
 	if (merge_is_old_news(table, remote))
 		return remote->alive ? VERDICT_IN_FLIGHT : VERDICT_EQUAL;

@@ -101,7 +101,7 @@ is_settled(const Side *h, Datum version)
 	if (VARSIZE_ANY_EXHDR(bytes) == VERSION_SIMPLE_BYTES)
 		return true;
 	state_version_read(PointerGetDatum(bytes), &v);
-	return vector_covers(&h->settled, &v) && !version_is_of_counter(&v);
+	return vector_covers(&h->settled, &v);
 }
 
 /* a pass over all that the table holds */

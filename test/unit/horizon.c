@@ -50,9 +50,11 @@ typedef enum Broken
 	HEARSAY,					/* what a node holds counts before its own writes are here */
 	RANGE_LAGS,					/* links that forward nothing do not send others' ranges */
 	NOTHING_TAKEN_OVER,			/* who outlived a range keeps what it killed, as it was */
+	REMOVED_AT_ONCE,			/* that a key was removed is forgotten though not all have it */
 	RANGE_OF_ROWS,				/* a range includes what rows show, not all that is held */
 	RANGES_GO_EARLY,			/* the same, and a range goes when its own dot is held by all */
 	RANGE_IN_FLIGHT,			/* the horizon rises while not everybody has a range */
+	KEYS_TAKE_NO_DOT,			/* the keys of who outlived a range are as they were */
 	QUARANTINE_FORGETS,			/* the horizon rises while a state waits */
 	NBROKEN
 } Broken;
@@ -64,9 +66,11 @@ static const char *const broken_names[NBROKEN] = {
 	"hearsay of what a node holds",
 	"a range that comes later than what was written under it",
 	"a successor that takes over nothing of what was killed",
+	"a removed key that is forgotten though not all have it",
 	"a range that includes no more than rows show",
 	"a range that goes when its dot is held by all",
 	"a horizon that rises while a range is in flight",
+	"a key that outlives a range as it was",
 	"a horizon that rises while a state waits in quarantine",
 };
 
@@ -204,6 +208,29 @@ log_holds(int n, int whose)
 	e->kind = HOLDS;
 	e->node = whose;
 	e->vector = copy_vector(&nodes[n].known[whose]);
+}
+
+/* rules that the core keeps, broken behind its back */
+static void
+spoil_map(Version *v)
+{
+	ColumnParts spoilt;
+	Part	   *parts;
+
+	if (version_column_parts(v, ids[MAP]) == NULL || (broken != REMOVED_AT_ONCE && broken != KEYS_TAKE_NO_DOT))
+		return;
+	spoilt = *version_column_parts(v, ids[MAP]);
+	if (spoilt.kind != KIND_MAP)
+		return;
+	parts = core_alloc(sizeof(Part) * (spoilt.nparts + 1));
+	memcpy(parts, spoilt.parts, sizeof(Part) * spoilt.nparts);
+	for (uint32_t i = 0; i < spoilt.nparts; i++)
+		if (broken == KEYS_TAKE_NO_DOT)
+			parts[i].ndots = 1;
+	while (broken == REMOVED_AT_ONCE && spoilt.nparts > 0 && parts[spoilt.nparts - 1].removed)
+		spoilt.nparts--;
+	spoilt.parts = parts;
+	version_put_parts(v, &spoilt);
 }
 
 static void
@@ -372,6 +399,7 @@ merge_range(int n, const Version *range, bool foreign)
 			else
 				range_succeed(&s->version, range, stamp_write(n, k), ids, NCOLS, mode == MERGE_MODE_COLUMN,
 							  life == LIFE_UPDATE_WINS, s->alive, &out);
+			spoil_map(&out);
 			s->version = out;
 			log_row(n, k, false);
 		}
@@ -421,6 +449,7 @@ write_locally(int n, int key)
 		version_prune(&out, &node->horizon, &old.version);
 	else if (node->nranges > 0 && (out.nparts > 0 || life == LIFE_UPDATE_WINS))
 		range_begin(&out, node->ranges, node->nranges);
+	spoil_map(&out);
 	s->version = out;
 	s->alive = !kill;
 	node->has[key] = true;
@@ -446,9 +475,7 @@ merge_state(int n, int key, const State *incoming, const NodeVector *horizon, bo
 	note_seen(n, &r.version);
 	if (!node->has[key])
 	{
-		/* a counter's tombstone is never removed */
-		if (broken != NEWS_IS_NEVER_OLD && version_was_held(&r.version, &node->horizon) &&
-			(r.alive || !version_is_of_counter(&r.version)))
+		if (broken != NEWS_IS_NEVER_OLD && version_was_held(&r.version, &node->horizon))
 		{
 			old_news++;
 			return;
@@ -501,7 +528,7 @@ remove_tombstones(int n)
 		if (!node->has[k] || node->state[k].alive)
 			continue;
 		v->horizon = &node->horizon;
-		if (!version_may_be_forgotten(v, &node->horizon))
+		if (!version_is_stable(v, &node->horizon))
 			continue;
 		node->has[k] = false;
 		removed++;

@@ -98,7 +98,7 @@ open_items(ColumnKind kind, const Version *v, uint16_t id, const Value *value, P
 		if (removed)
 		{
 			item->dots = removed->dots;
-			item->ndots = 1;
+			item->ndots = removed->ndots;
 		}
 		else if (cp)
 		{
