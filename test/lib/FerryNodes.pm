@@ -6,8 +6,9 @@ use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(ferry_cluster ferry_node ferry_dsn ferry_link ferry_settled ferry_error ferry_meshed ferry_equal ferry_load ferry_end_load
+our @EXPORT = qw(ferry_cluster ferry_node ferry_dsn ferry_link ferry_settled ferry_error ferry_meshed ferry_equal ferry_load ferry_end_load ferry_kill
 	ferry_settle_all ferry_verify ferry_plant ferry_tombstones);
 
 # a running server that preloads ferry
@@ -109,6 +110,21 @@ sub ferry_load
 }
 
 sub ferry_end_load { my ($load) = @_; $load->signal('INT'); $load->finish; return; }
+
+# kill a server's postmaster; returns when nothing is left of it, so that it can be started again
+sub ferry_kill
+{
+	my ($n) = @_;
+	my ($postmaster) = slurp_file($n->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	my @pids = ($postmaster, split ' ', (run_command([ 'pgrep', '-P', $postmaster ]))[0]);
+	$n->kill9;
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return if !grep { kill 0, $_ } @pids;
+		usleep(100_000);
+	}
+	die "something is left of $postmaster";
+}
 
 # each of these holds what all of them had committed
 sub ferry_settle_all

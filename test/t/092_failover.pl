@@ -89,7 +89,7 @@ my $at_cut = one('a', "SELECT count(*) FROM t WHERE $of_a");
 $node{b}->poll_query_until('postgres', "SELECT count(*) > $at_cut + $after FROM t WHERE $of_a");
 usleep(int(rand(300_000)));
 if ($kill eq 'QUIT') { $node{a}->stop('immediate'); }
-elsif ($kill eq 'KILL') { $node{a}->kill9; }
+elsif ($kill eq 'KILL') { ferry_kill($node{a}); }
 else { $node{a}->stop('fast'); }
 (delete $load{a})->finish;
 for my $n (qw(b c))
