@@ -93,8 +93,9 @@ out_bytes(Output *o, const uint8_t *bytes, uint32_t len)
 static void
 out_dot(Output *o, const Version *v, Dot d)
 {
-	out_varint(o, d.node);
-	out_varint(o, v->last.hlc - d.hlc);
+	if (o->p)
+		o->p = put_dot(v, o->p, d);
+	o->bytes += dot_bytes(v, d);
 }
 
 static void
@@ -196,7 +197,7 @@ may_have(Input *in, uint64_t n, uint64_t *total)
 static Dot
 get_covered_dot(Input *in, const Version *v)
 {
-	Dot			d = get_dot(in, v->last.hlc);
+	Dot			d = get_dot(in, v->last);
 
 	if (!in->error && !version_may_cover(v, d))
 		in->error = "dot of a part is not covered";

@@ -14,17 +14,20 @@
  * hlc and node of the last dot are big-endian, so that versions compare by
  * memcmp as their last dots do.  Each section is there if its flag is set:
  *
- *	VV		n, n * (node, age)					every writer but last.node
- *	COLS	n, n * (node, age, r, r * (gap, run))	groups of columns by dot
- *	LIVE	n, n * (node, age)					dots that keep the row alive
+ *	VV		n, n * (node, age)				every writer but last.node
+ *	COLS	n, n * (node, age, runs)		groups of columns by dot
+ *	LIVE	n, n * (node, age)				dots that keep the row alive
  *	PRUNED	no section: entries of VV were dropped under the horizon
  *	PARTS	see parts_codec.c; the last			columns that are not registers
  *
- * All of these are LEB128 varints.  "age" is last.hlc minus the stamp: a dot is
- * never later than the last one.  A group names its columns as runs of column
- * ids: gap is the distance from the end of the run before (from 0 at first),
- * run the number of ids.  So a wide row of which one column was written since
- * its birth pays for one dot and two runs, whatever its width.
+ * All of these are LEB128 varints.  "node" is the node plus one, or 1 for last.node.  "age" is
+ * last.hlc minus the stamp, for a dot is never later than the last one: the
+ * microseconds, doubled; plus one, if the counters below them differ, and then
+ * that difference.  A group names its columns as runs of column
+ * ids, a byte each for most: the distance from the end of the run before (from 0
+ * at first), the number of ids, whether another follows (version_private.h).  So a
+ * wide row of which one column was written since its birth pays for one dot and
+ * two runs, whatever its width: 10 bytes within some hours.
  *
  * The form is canonical: VV is sorted by node, groups by dot from the latest
  * down, runs are maximal, varints are shortest, nothing is stored that equals
@@ -104,39 +107,45 @@ column_groups(const Version *v, Dot *groups)
 	return n;
 }
 
-/* write (p not NULL) or measure one group's runs; returns the bytes and their number */
+/* the next run of a group's columns, from cols[*c] on; false if there is none */
+static bool
+next_run(const Version *v, Dot d, int *c, int *start, int *length)
+{
+	while (*c < v->ncols && !dot_equal(v->cols[*c].dot, d))
+		(*c)++;
+	if (*c == v->ncols)
+		return false;
+	*start = v->cols[*c].col;
+	*length = 0;
+	while (*c < v->ncols && dot_equal(v->cols[*c].dot, d) && v->cols[*c].col == *start + *length)
+	{
+		(*length)++;
+		(*c)++;
+	}
+	return true;
+}
+
+/* write (p not NULL) or measure one group's runs; returns the bytes */
 static size_t
-column_runs(const Version *v, Dot d, uint8_t *p, int *nruns)
+column_runs(const Version *v, Dot d, uint8_t *p)
 {
 	size_t		bytes = 0;
 	int			end = 0;		/* first id after the last run */
 	int			c = 0;
+	int			start;
+	int			length;
+	bool		more = next_run(v, d, &c, &start, &length);
 
-	*nruns = 0;
-	while (c < v->ncols)
+	while (more)
 	{
-		int			start;
-		int			length = 0;
+		int			gap = start - end;
+		int			n = length;
 
-		if (!dot_equal(v->cols[c].dot, d))
-		{
-			c++;
-			continue;
-		}
-		start = v->cols[c].col;
-		while (c < v->ncols && dot_equal(v->cols[c].dot, d) && v->cols[c].col == start + length)
-		{
-			length++;
-			c++;
-		}
-		if (p)
-		{
-			p = put_varint(p, start - end);
-			p = put_varint(p, length);
-		}
-		bytes += varint_bytes(start - end) + varint_bytes(length);
 		end = start + length;
-		(*nruns)++;
+		more = next_run(v, d, &c, &start, &length);
+		if (p)
+			p = put_column_run(p, gap, n, more);
+		bytes += column_run_bytes(gap, n, more);
 	}
 	return bytes;
 }
@@ -176,13 +185,7 @@ version_encoded_bytes(const Version *v)
 
 		bytes += varint_bytes(n);
 		for (int g = 0; g < n; g++)
-		{
-			int			nruns;
-
-			bytes += dot_bytes(v, groups[g]);
-			bytes += column_runs(v, groups[g], NULL, &nruns);
-			bytes += varint_bytes(nruns);
-		}
+			bytes += dot_bytes(v, groups[g]) + column_runs(v, groups[g], NULL);
 	}
 	if (live_is_stored(v))
 	{
@@ -223,12 +226,8 @@ version_encode(const Version *v, uint8_t *out)
 		p = put_varint(p, n);
 		for (int g = 0; g < n; g++)
 		{
-			int			nruns;
-
 			p = put_dot(v, p, groups[g]);
-			(void) column_runs(v, groups[g], NULL, &nruns);
-			p = put_varint(p, nruns);
-			p += column_runs(v, groups[g], p, &nruns);
+			p += column_runs(v, groups[g], p);
 		}
 	}
 	if (live_is_stored(v))
@@ -266,7 +265,7 @@ get_vv(Input *in, Version *v)
 	v->nvv = 0;
 	for (uint64_t i = 0; i < n; i++)
 	{
-		Dot			d = get_dot(in, v->last.hlc);
+		Dot			d = get_dot(in, v->last);
 
 		if (in->error)
 			return;
@@ -299,9 +298,9 @@ get_cols(Input *in, Version *v)
 		in->error = "version has an impossible number of column dots";
 	for (uint64_t g = 0; g < ngroups && !in->error; g++)
 	{
-		Dot			d = get_dot(in, v->last.hlc);
-		uint64_t	nruns = get_varint(in);
+		Dot			d = get_dot(in, v->last);
 		uint64_t	end = 0;
+		bool		more = true;
 
 		if (in->error)
 			return;
@@ -311,21 +310,16 @@ get_cols(Input *in, Version *v)
 			return;
 		}
 		previous = d;
-		if (nruns == 0 || nruns > VERSION_MAX_COLUMNS)
+		while (more)
 		{
-			in->error = "version has an impossible number of columns";
-			return;
-		}
-		for (uint64_t r = 0; r < nruns; r++)
-		{
-			uint64_t	gap = get_varint(in);
-			uint64_t	length = get_varint(in);
+			uint64_t	gap;
+			uint64_t	length;
 
+			more = get_column_run(in, &gap, &length);
 			if (in->error)
 				return;
 			/* ids start at 1; runs of one group do not touch */
-			if (gap == 0 || length == 0 || gap > VERSION_MAX_COLUMNS || length > VERSION_MAX_COLUMNS ||
-				end + gap + length > VERSION_MAX_COLUMNS + 1 ||
+			if (end + gap + length > VERSION_MAX_COLUMNS + 1 ||
 				v->ncols + length > VERSION_MAX_COLUMNS)
 			{
 				in->error = "version holds an invalid column";
@@ -376,7 +370,7 @@ get_live(Input *in, Version *v)
 	v->live = core_alloc(sizeof(Dot) * n);
 	for (uint64_t i = 0; i < n; i++)
 	{
-		Dot			d = get_dot(in, v->last.hlc);
+		Dot			d = get_dot(in, v->last);
 
 		if (in->error)
 			return;

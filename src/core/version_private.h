@@ -73,33 +73,117 @@ get_varint(Input *in)
 	return 0;
 }
 
+/*
+ * A dot: its node plus one, or 1 for the last dot's (0 stands for no dot where there
+ * may be none); by how much it is older than that, the
+ * microseconds with a bit that says whether the counters differ, too.
+ */
+#define DOT_OF_LAST_NODE 1
+
+static inline uint64_t
+dot_node_code(const Version *v, Dot d)
+{
+	return d.node == v->last.node ? DOT_OF_LAST_NODE : (uint64_t) d.node + 1;
+}
+
+static inline uint64_t
+age_counter(uint64_t age)
+{
+	return age & ((UINT64_C(1) << HLC_COUNTER_BITS) - 1);
+}
+
+static inline uint64_t
+age_code(uint64_t age)
+{
+	return (age >> HLC_COUNTER_BITS) << 1 | (age_counter(age) != 0);
+}
+
+static inline uint8_t *
+put_age(uint8_t *p, uint64_t age)
+{
+	p = put_varint(p, age_code(age));
+	return age_counter(age) != 0 ? put_varint(p, age_counter(age)) : p;
+}
+
 static inline uint8_t *
 put_dot(const Version *v, uint8_t *p, Dot d)
 {
-	p = put_varint(p, d.node);
-	return put_varint(p, v->last.hlc - d.hlc);
+	p = put_varint(p, dot_node_code(v, d));
+	return put_age(p, v->last.hlc - d.hlc);
 }
 
 static inline size_t
 dot_bytes(const Version *v, Dot d)
 {
-	return varint_bytes(d.node) + varint_bytes(v->last.hlc - d.hlc);
+	uint64_t	age = v->last.hlc - d.hlc;
+
+	return varint_bytes(dot_node_code(v, d)) + varint_bytes(age_code(age)) +
+		(age_counter(age) != 0 ? varint_bytes(age_counter(age)) : 0);
 }
 
 static inline Dot
-get_dot(Input *in, Hlc last)
+get_dot(Input *in, Dot last)
 {
 	Dot			d;
 	uint64_t	node = get_varint(in);
-	uint64_t	age = get_varint(in);
+	uint64_t	code = get_varint(in);
+	uint64_t	counter = (code & 1) ? get_varint(in) : 0;
+	uint64_t	age;
 
-	if (!in->error && (node == 0 || node > UINT32_MAX))
+	if (!in->error && (node == 0 || node - 1 == last.node || node - 1 > UINT32_MAX))
 		in->error = "version holds an invalid node id";
-	if (!in->error && age >= last)
+	if (!in->error && (((code & 1) && counter == 0) || counter >> HLC_COUNTER_BITS != 0 ||
+					   code >> (65 - HLC_COUNTER_BITS) != 0))
+		in->error = "version holds a malformed number";
+	age = (code >> 1) << HLC_COUNTER_BITS | counter;
+	if (!in->error && age >= last.hlc)
 		in->error = "version holds an invalid stamp";
-	d.node = (NodeId) node;
-	d.hlc = last - age;
+	d.node = node == DOT_OF_LAST_NODE ? last.node : (NodeId) (node - 1);
+	d.hlc = last.hlc - age;
 	return d;
+}
+
+/*
+ * A run of column ids, one byte for most: (gap - 1) above four bits, (length - 1)
+ * in three, of which 7 means that the rest of the length follows; whether another
+ * run does.
+ */
+#define RUN_LONG 8
+
+static inline uint64_t
+column_run_code(uint64_t gap, uint64_t length, bool more)
+{
+	return (gap - 1) << 4 | ((length < RUN_LONG ? length : RUN_LONG) - 1) << 1 | more;
+}
+
+static inline uint8_t *
+put_column_run(uint8_t *p, uint64_t gap, uint64_t length, bool more)
+{
+	p = put_varint(p, column_run_code(gap, length, more));
+	return length >= RUN_LONG ? put_varint(p, length - RUN_LONG) : p;
+}
+
+static inline size_t
+column_run_bytes(uint64_t gap, uint64_t length, bool more)
+{
+	return varint_bytes(column_run_code(gap, length, more)) +
+		(length >= RUN_LONG ? varint_bytes(length - RUN_LONG) : 0);
+}
+
+/* returns whether another run follows; gap and length are at most as said, or it is an error */
+static inline bool
+get_column_run(Input *in, uint64_t *gap, uint64_t *length)
+{
+	uint64_t	code = get_varint(in);
+	uint64_t	rest;
+
+	*gap = (code >> 4) + 1;
+	*length = (code >> 1 & (RUN_LONG - 1)) + 1;
+	rest = *length == RUN_LONG ? get_varint(in) : 0;
+	if (!in->error && (*gap > VERSION_MAX_COLUMNS || rest > VERSION_MAX_COLUMNS - RUN_LONG))
+		in->error = "version holds an invalid column";
+	*length += rest;
+	return code & 1;
 }
 
 /* --- between the files --- */

@@ -20,61 +20,40 @@
 typedef struct Group
 {
 	Dot			dot;
-	const uint8_t *runs;		/* their number and they, as they lie */
+	const uint8_t *runs;		/* as they lie */
 	const uint8_t *end;
 } Group;
-
-/* a varint that version_decode would take, or false */
-static bool
-get(const uint8_t **p, const uint8_t *end, uint64_t *v)
-{
-	*v = 0;
-	for (int shift = 0; shift < 63 && *p < end; shift += 7)
-	{
-		uint8_t		b = *(*p)++;
-
-		*v |= (uint64_t) (b & 0x7f) << shift;
-		if (!(b & 0x80))
-			return b != 0 || shift == 0;
-	}
-	return false;
-}
 
 static bool
 read_group(const uint8_t *p, const uint8_t *end, Dot last, Group *group)
 {
-	uint64_t	n;
-	uint64_t	node;
-	uint64_t	age;
+	Input		in = {p, end, NULL};
 
-	if (!get(&p, end, &n) || n != 1 || !get(&p, end, &node) || node != last.node ||
-		!get(&p, end, &age) || age == 0 || age >= last.hlc)
+	if (get_varint(&in) != 1 || in.error)
 		return false;
-	group->dot.node = last.node;
-	group->dot.hlc = last.hlc - age;
-	group->runs = p;
+	group->dot = get_dot(&in, last);
+	group->runs = in.p;
 	group->end = end;
-	return true;
+	return !in.error && group->dot.node == last.node && group->dot.hlc != last.hlc;
 }
 
 /* are the group's columns all that are not written now, and no others? */
 static bool
 is_rest(const Group *group, const uint16_t *changed, int nchanged, const uint16_t *all, int nall)
 {
-	const uint8_t *p = group->runs;
-	uint64_t	nruns;
-	uint64_t	gap = 0;
-	uint64_t	length;
+	Input		in = {group->runs, group->end, NULL};
 	uint64_t	col = 0;
 	int			a = 0;
 	int			c = 0;
+	bool		more = true;
 
-	if (!get(&p, group->end, &nruns))
-		return false;
-	while (nruns-- > 0)
+	while (more)
 	{
-		if (!get(&p, group->end, &gap) || !get(&p, group->end, &length) ||
-			gap > VERSION_MAX_COLUMNS || length > VERSION_MAX_COLUMNS)
+		uint64_t	gap;
+		uint64_t	length;
+
+		more = get_column_run(&in, &gap, &length);
+		if (in.error)
 			return false;
 		for (col += gap; length > 0; length--, col++, a++)
 		{
@@ -88,48 +67,49 @@ is_rest(const Group *group, const uint16_t *changed, int nchanged, const uint16_
 	for (; a < nall; a++)
 		if (c >= nchanged || changed[c++] != all[a])
 			return false;
-	return c == nchanged && p == group->end;
+	return c == nchanged && in.p == group->end;
+}
+
+/* the next run of columns that are not written now, from all[*a] on; false if there is none */
+static bool
+next_rest(const uint16_t *changed, int nchanged, int *c, const uint16_t *all, int nall, int *a,
+		  uint16_t *start, uint16_t *length)
+{
+	for (; *a < nall && *c < nchanged && changed[*c] == all[*a]; (*a)++)
+		(*c)++;
+	if (*a == nall)
+		return false;
+	*start = all[*a];
+	*length = 0;
+	while (*a < nall && all[*a] == *start + *length && !(*c < nchanged && changed[*c] == all[*a]))
+	{
+		(*length)++;
+		(*a)++;
+	}
+	return true;
 }
 
 /* the runs of the columns that are not written now; they are not none */
 static uint8_t *
 put_rest(uint8_t *p, const uint16_t *changed, int nchanged, const uint16_t *all, int nall)
 {
-	uint8_t    *count = p;
 	uint16_t	end = 0;
-	int			nruns = 0;
+	uint16_t	start;
+	uint16_t	length;
+	int			a = 0;
 	int			c = 0;
+	bool		more = next_rest(changed, nchanged, &c, all, nall, &a, &start, &length);
 
-	p += 2;						/* nruns takes two bytes from 128 on: see below */
-	for (int a = 0; a < nall;)
+	while (more)
 	{
-		uint16_t	start = all[a];
-		int			length = 0;
+		uint16_t	gap = start - end;
+		uint16_t	n = length;
 
-		if (c < nchanged && changed[c] == start)
-		{
-			a++;
-			c++;
-			continue;
-		}
-		while (a < nall && all[a] == start + length && !(c < nchanged && changed[c] == all[a]))
-		{
-			length++;
-			a++;
-		}
-		p = put_varint(p, start - end);
-		p = put_varint(p, length);
 		end = start + length;
-		nruns++;
+		more = next_rest(changed, nchanged, &c, all, nall, &a, &start, &length);
+		p = put_column_run(p, gap, n, more);
 	}
-	if (nruns >= 128)
-	{
-		put_varint(count, nruns);
-		return p;
-	}
-	*count = (uint8_t) nruns;
-	memmove(count + 1, count + 2, p - (count + 2));
-	return p - 1;
+	return p;
 }
 
 size_t
@@ -161,8 +141,8 @@ version_rewrite(const uint8_t *in, size_t n, Dot d, const uint16_t *changed, int
 		return 0;
 	*p++ = VERSION_FLAG_COLS;
 	*p++ = 1;
-	p = put_varint(p, d.node);
-	p = put_varint(p, d.hlc - (grouped ? group.dot : last).hlc);
+	*p++ = DOT_OF_LAST_NODE;
+	p = put_age(p, d.hlc - (grouped ? group.dot : last).hlc);
 	if (!grouped)
 		return put_rest(p, changed, nchanged, all, nall) - out;
 	memcpy(p, group.runs, group.end - group.runs);

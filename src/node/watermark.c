@@ -15,6 +15,9 @@
  *	reader	reads last_stamp, then (after a barrier) the slots: w is the lesser
  *			of last_stamp and what lies below the lowest bound.
  *
+ * The reader looks at the slots of those that have ever taken a stamp, which a backend
+ * says, once, before its first bound.
+ *
  * A reader that misses a bound has read last_stamp before the bound was
  * published, hence before the stamp was taken: the clock has passed last_stamp,
  * so that the stamp is greater.  A reader that finds a slot cleared comes after
@@ -45,6 +48,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
+#include "port/pg_bitutils.h"
 #include "storage/fd.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -81,6 +85,7 @@ typedef struct WatermarkShared
 	LWLock	   *lock;			/* guards prepared[] */
 	pg_atomic_uint32 nprepared;
 	Prepared   *prepared;
+	pg_atomic_uint64 *used;		/* a bit for each slot that was ever used */
 	InFlight	slots[FLEXIBLE_ARRAY_MEMBER];
 } WatermarkShared;
 
@@ -113,10 +118,13 @@ slots_size(void)
 	return MAXALIGN(add_size(offsetof(WatermarkShared, slots), mul_size(MaxBackends, sizeof(InFlight))));
 }
 
+#define USED_WORDS ((MaxBackends + 63) / 64)
+
 Size
 watermark_shmem_size(void)
 {
-	return add_size(slots_size(), mul_size(max_prepared(), sizeof(Prepared)));
+	return add_size(add_size(slots_size(), mul_size(USED_WORDS, sizeof(pg_atomic_uint64))),
+					mul_size(max_prepared(), sizeof(Prepared)));
 }
 
 void
@@ -130,7 +138,10 @@ watermark_shmem_init(void)
 	{
 		memset(shared, 0, watermark_shmem_size());
 		shared->lock = &(GetNamedLWLockTranche("ferry")[3].lock);
-		shared->prepared = (Prepared *) ((char *) shared + slots_size());
+		shared->used = (pg_atomic_uint64 *) ((char *) shared + slots_size());
+		shared->prepared = (Prepared *) (shared->used + USED_WORDS);
+		for (int w = 0; w < USED_WORDS; w++)
+			pg_atomic_init_u64(&shared->used[w], 0);
 		pg_atomic_init_u32(&shared->nprepared, 0);
 		for (int i = 0; i < MaxBackends; i++)
 			pg_atomic_init_u64(&shared->slots[i].lower, 0);
@@ -143,10 +154,17 @@ watermark_shmem_init(void)
 static InFlight *
 my_slot(void)
 {
-	int			i = MyProc - ProcGlobal->allProcs;
+	static InFlight *slot = NULL;	/* a process keeps its PGPROC */
 
-	Assert(i >= 0 && i < MaxBackends);
-	return &shared->slots[i];
+	if (slot == NULL)
+	{
+		int			i = MyProc - ProcGlobal->allProcs;
+
+		Assert(i >= 0 && i < MaxBackends);
+		pg_atomic_fetch_or_u64(&shared->used[i / 64], UINT64CONST(1) << (i % 64));
+		slot = &shared->slots[i];
+	}
+	return slot;
 }
 
 void
@@ -364,16 +382,22 @@ read_watermark(NodeShared *node, Hlc at_least, bool logged)
 	Hlc			unpublished;
 
 	pg_memory_barrier();
-	for (int i = 0; i < MaxBackends; i++)
+	for (int word = 0; word < USED_WORDS; word++)
 	{
-		Hlc			lower = pg_atomic_read_u64(&shared->slots[i].lower);
+		uint64		bits = pg_atomic_read_u64(&shared->used[word]);
 
-		if (lower == 0 || lower > w)
-			continue;
-		pg_read_barrier();
-		if (shared->slots[i].dboid != node->dboid || (logged && is_committed(i)))
-			continue;
-		w = lower - 1;
+		for (; bits != 0; bits &= bits - 1)
+		{
+			int			i = word * 64 + pg_rightmost_one_pos64(bits);
+			Hlc			lower = pg_atomic_read_u64(&shared->slots[i].lower);
+
+			if (lower == 0 || lower > w)
+				continue;
+			pg_read_barrier();
+			if (shared->slots[i].dboid != node->dboid || (logged && is_committed(i)))
+				continue;
+			w = lower - 1;
+		}
 	}
 	pg_memory_barrier();
 
