@@ -13,9 +13,12 @@
 #error "ferry needs PostgreSQL 15 or later"
 #endif
 
-/* 16: what reads a varlena moved out of postgres.h */
+/* 16: what reads a varlena moved out of postgres.h, what names a relation's file into another header */
 #if PG_VERSION_NUM >= 160000
+#include "storage/relfilelocator.h"
 #include "varatt.h"
+#else
+#include "storage/relfilenode.h"
 #endif
 
 /* 18: a function that does not return is marked in front */
@@ -65,6 +68,17 @@
 #define compat_change_newtuple(c) ((c)->data.tp.newtuple)
 #else
 #define compat_change_newtuple(c) (&(c)->data.tp.newtuple->tuple)
+#endif
+
+/* 16: a relation's file has another name */
+#if PG_VERSION_NUM >= 160000
+typedef RelFileLocator CompatRelFile;
+#define compat_change_rel_file(c) ((c)->data.tp.rlocator)
+#define compat_rel_file_equals(a, b) RelFileLocatorEquals(a, b)
+#else
+typedef RelFileNode CompatRelFile;
+#define compat_change_rel_file(c) ((c)->data.tp.relnode)
+#define compat_rel_file_equals(a, b) RelFileNodeEquals(a, b)
 #endif
 
 /* one of three times in a union */

@@ -44,7 +44,9 @@ typedef struct ApplyStream ApplyStream;
 
 typedef struct ApplyProgress
 {
-	bool		in_remote_txn;	/* between B and C: do not commit now */
+	bool		in_remote_txn;	/* one has begun and is not over: do not commit now */
+	bool		in_parts;		/* one has begun that comes in parts, others between them */
+	uint64		part_rows;		/* rows of such transactions */
 	bool		has_work;		/* a local transaction is open and has something to commit */
 	XLogRecPtr	end_lsn;		/* end of the last complete remote transaction in it */
 	TimestampTz commit_time;	/* of that transaction */

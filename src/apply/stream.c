@@ -7,6 +7,10 @@
  * worker's choice, between remote transactions only.  Tables stay open (as
  * ApplyTargets) until that commit.
  *
+ * A remote transaction may come in parts (send/early.c), others, whole, between
+ * them.  All of them go into one local transaction, so that nobody sees half of the
+ * one; and rows written on suspicion are settled when it is over.
+ *
  * Rows that are new gather in runs (insert_run.c); a run is written before another
  * row of its table is merged, and before the local commit.
  *
@@ -71,6 +75,7 @@ struct ApplyStream
 	NodeId		peer_id;
 	bool		careful;
 	bool		together;		/* careful: these rows share a subtransaction */
+	bool		in_whole;		/* between the begin and the commit of one that does not come in parts */
 	bool		is_current;
 	const NodeVector *held_there;
 	HTAB	   *relations;
@@ -583,6 +588,8 @@ take_message(ApplyStream *s, uint32 relation, const WireRow *row, const WireRang
 	StreamRelation *r = find_relation(s, relation);
 
 	ensure_transaction(s);
+	if (s->progress.in_parts && !s->in_whole)
+		s->progress.part_rows++;
 	if (s->careful && !s->together)
 		row_careful(s, r, row, range, raw, raw_bytes);
 	else
@@ -719,18 +726,64 @@ read_table_added(ApplyStream *s, WireReader *reader)
 	MemoryContextSwitchTo(oldcontext);
 }
 
+static void
+read_begin(ApplyStream *s, WireReader *reader)
+{
+	WireTxn		txn;
+
+	wire_get_begin(reader, &txn);
+	if (reader->error)
+		return;
+	if (s->in_whole || (txn.commit_lsn == 0 && s->progress.in_parts))
+	{
+		reader->error = "begin within a transaction";
+		return;
+	}
+	if (txn.commit_lsn == 0)
+		s->progress.in_parts = true;
+	else
+		s->in_whole = true;
+	s->progress.in_remote_txn = true;
+}
+
+static void
+read_commit(ApplyStream *s, WireReader *reader)
+{
+	WireTxn		txn;
+	ListCell   *lc;
+
+	wire_get_commit(reader, &txn);
+	if (reader->error)
+		return;
+	if (!s->progress.in_remote_txn)
+	{
+		reader->error = "commit without begin";
+		return;
+	}
+	if (s->in_whole)
+		s->in_whole = false;
+	else
+		s->progress.in_parts = false;
+	s->progress.in_remote_txn = s->progress.in_parts;
+	s->progress.end_lsn = txn.end_lsn;
+	s->progress.commit_time = txn.commit_us;
+	s->progress.txns++;
+	if (s->progress.in_remote_txn)
+		return;
+	foreach(lc, s->open)
+		settle_target(s, lfirst(lc));
+}
+
 void
 apply_stream_frame(ApplyStream *s, const void *data, size_t len)
 {
 	WireReader	reader;
-	ListCell   *lc;
 
 	wire_reader_init(&reader, data, len);
 	while (!wire_at_end(&reader))
 	{
 		const uint8_t *message = reader.p;
 		uint8_t		type = *message;
-		WireTxn		txn;
 
 		if (is_row_message(type))
 		{
@@ -744,19 +797,10 @@ apply_stream_frame(ApplyStream *s, const void *data, size_t len)
 		switch (type)
 		{
 			case WIRE_BEGIN:
-				wire_get_begin(&reader, &txn);
-				s->progress.in_remote_txn = true;
+				read_begin(s, &reader);
 				break;
 			case WIRE_COMMIT:
-				wire_get_commit(&reader, &txn);
-				if (reader.error)
-					break;
-				foreach(lc, s->open)
-					settle_target(s, lfirst(lc));
-				s->progress.in_remote_txn = false;
-				s->progress.end_lsn = txn.end_lsn;
-				s->progress.commit_time = txn.commit_us;
-				s->progress.txns++;
+				read_commit(s, &reader);
 				break;
 			case WIRE_RELATION:
 				read_relation(s, &reader, message);

@@ -8,7 +8,8 @@
  * nothing: it never reads beyond its buffer, and once it has met bad bytes it
  * stays failed and returns zeroes.
  *
- *	'B' begin		u64 final_lsn, i64 commit_us, varint xid
+ *	'B' begin		u64 final_lsn, i64 commit_us, varint xid; final_lsn 0: the transaction
+ *					comes in parts, others, whole, may stand between here and its 'C'
  *	'C' commit		u64 commit_lsn, u64 end_lsn, i64 commit_us
  *	'R' relation	see WireRelation; ids are the sender's, once per stream
  *	'A' alive row	see WireRow

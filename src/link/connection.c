@@ -318,3 +318,16 @@ connection_hello(PGconn *conn, PeerHello *hello)
 				 errmsg("peer has the same node name as this node: \"%s\"", hello->name),
 				 errhint("Node names must be unique.")));
 }
+
+XLogRecPtr
+connection_lsn(const char *text)
+{
+	uint32		hi;
+	uint32		lo;
+
+	if (sscanf(text, "%X/%X", &hi, &lo) != 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("peer gave an invalid WAL location: \"%s\"", text)));
+	return ((uint64) hi << 32) | lo;
+}

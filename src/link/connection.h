@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "access/xlogdefs.h"
 #include "compat.h"
 #include "core/version.h"
 #include "datatype/timestamp.h"
@@ -35,6 +36,9 @@ extern PGconn *connection_open_session(const char *dsn);
 
 /* run SQL; raises what the peer raised, with its SQLSTATE; PQclear the result */
 extern PGresult *connection_query(PGconn *conn, const char *sql, ExecStatusType expected);
+
+/* a location in the peer's log, as it gave it; raises if it is none */
+extern XLogRecPtr connection_lsn(const char *text);
 
 /* the next result of what was sent, waited for by the latch; NULL at the end */
 extern PGresult *connection_result(PGconn *conn);

@@ -78,6 +78,7 @@ typedef struct LinkShared
 	int			copy_sqlerrcode;	/* a helper ended with copy_error; 0: none did */
 	char		copy_error[LINK_ERROR_BYTES];
 	bool		careful;		/* next start retries row by row */
+	bool		whole;			/* next start asks for whole transactions: see parts.c */
 	TimestampTz dropping_until; /* drop_peer is at work: start no worker before */
 	int64		clock_offset_us;	/* peer's clock minus ours */
 	int64		clock_rtt_us;

@@ -28,19 +28,6 @@
 #include "link/progress.h"
 #include "node/node.h"
 
-static XLogRecPtr
-parse_lsn(const char *text)
-{
-	uint32		hi;
-	uint32		lo;
-
-	if (sscanf(text, "%X/%X", &hi, &lo) != 2)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROTOCOL_VIOLATION),
-				 errmsg("peer gave an invalid WAL location: \"%s\"", text)));
-	return ((uint64) hi << 32) | lo;
-}
-
 /* the slot's confirmed position; false if there is none that can be used (an unusable one is dropped) */
 static bool
 find_slot(PGconn *conn, const char *slot, XLogRecPtr progress, XLogRecPtr *confirmed, bool *went_back)
@@ -60,7 +47,7 @@ find_slot(PGconn *conn, const char *slot, XLogRecPtr progress, XLogRecPtr *confi
 	}
 	if (!PQgetisnull(res, 0, 0) && *PQgetvalue(res, 0, 1) == 'f')
 	{
-		*confirmed = parse_lsn(PQgetvalue(res, 0, 0));
+		*confirmed = connection_lsn(PQgetvalue(res, 0, 0));
 		usable = progress != InvalidXLogRecPtr && *confirmed <= progress;
 		*went_back = !usable;
 	}
@@ -84,7 +71,7 @@ create_slot(PGconn *conn, const char *slot)
 
 	snprintf(sql, sizeof(sql), "CREATE_REPLICATION_SLOT \"%s\" LOGICAL \"ferry\" (SNAPSHOT 'nothing')", slot);
 	res = connection_query(conn, sql, PGRES_TUPLES_OK);
-	lsn = parse_lsn(PQgetvalue(res, 0, 1));
+	lsn = connection_lsn(PQgetvalue(res, 0, 1));
 	PQclear(res);
 	return lsn;
 }

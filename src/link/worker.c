@@ -57,6 +57,7 @@
 #include "link/greeting.h"
 #include "link/hands.h"
 #include "link/link.h"
+#include "link/parts.h"
 #include "link/progress.h"
 #include "node/node.h"
 
@@ -67,6 +68,7 @@
  */
 #define BATCH_ROWS 1000
 #define IDLE_WAIT_MS 1000
+#define PARTS_WAIT_MS 200		/* while a transaction is open that comes in parts */
 #define STATUS_EVERY_MS 1000
 #define CLOCK_EVERY_MS 10000	/* how often an idle link compares clocks */
 #define CAREFUL_MS 2000			/* how long a link goes on row by row after a bad one */
@@ -225,14 +227,16 @@ start_streaming(XLogRecPtr start, bool careful, bool whole, StreamNews *news)
 {
 	char		slot[NAMEDATALEN];
 	char		sql[512];
+	bool		parts = parts_begin(me.link, me.conn, careful);
 
 	node_slot_name(slot, me.peer_id, node_id());
 
 	/* rows may be without what we hold, unless we may not hold it yet, or the row waits in quarantine for us to */
 	snprintf(sql, sizeof(sql),
-			 "START_REPLICATION SLOT \"%s\" LOGICAL %X/%X (proto_version '%d', node '%u', forward '%s', compression '%s', rows '%s')",
+			 "START_REPLICATION SLOT \"%s\" LOGICAL %X/%X (proto_version '%d', node '%u', forward '%s', compression '%s', rows '%s', parts '%s')",
 			 slot, LSN_FORMAT_ARGS(start), WIRE_PROTOCOL, node_id(), me.forward,
-			 ferry_compression == COMPRESSION_ZSTD ? "zstd" : "off", whole && !careful ? "narrow" : "whole");
+			 ferry_compression == COMPRESSION_ZSTD ? "zstd" : "off", whole && !careful ? "narrow" : "whole",
+			 parts ? "on" : "off");
 	me.compression = ferry_compression;
 	if (me.compression == COMPRESSION_ZSTD && !zip_reader_init(&me.unzip))
 		ereport(ERROR,
@@ -420,7 +424,13 @@ settle(TimestampTz now)
 	bool		news = me.reply_wanted;
 
 	if (p->in_remote_txn)
+	{
+		/* more of it is to come, and the peer may want to know that we are there */
+		if (news)
+			feedback_send(me.feedback, me.conn, false);
+		me.reply_wanted = false;
 		return;
+	}
 	if (p->has_work)
 	{
 		commit_batch();
@@ -499,6 +509,8 @@ must_restart(uint32 generation)
 	}
 	if (me.careful_until && GetCurrentTimestamp() > me.careful_until)
 		return true;
+	if (parts_may_return(me.taken))
+		return true;
 	return me.compression != ferry_compression ||
 		pg_atomic_read_u32(&node_current()->config_generation) != generation;
 }
@@ -519,6 +531,7 @@ static void
 stream(uint32 generation)
 {
 	struct WaitEventSet *waiting = connection_wait_set(me.conn);
+	ApplyProgress *p = apply_stream_progress(me.stream);
 
 	while (!must_restart(generation))
 	{
@@ -540,6 +553,14 @@ stream(uint32 generation)
 			len = PQgetCopyData(me.conn, &data, 1);
 		}
 		now = GetCurrentTimestamp();
+		if (parts_have_stalled(p, now))
+		{
+			ereport(LOG,
+					(errmsg("a large transaction of peer \"%s\" is long in coming, beginning anew", me.peer),
+					 errdetail("What had come of it is rolled back, transactions come whole for a while.")));
+			parts_failed(me.link);
+			return;
+		}
 		if (len > 0)
 		{
 			take_message(data, len, now);
@@ -571,7 +592,7 @@ stream(uint32 generation)
 		}
 		settle(now);
 		check_alive(now);
-		connection_wait_in(waiting, IDLE_WAIT_MS);
+		connection_wait_in(waiting, p->in_parts ? PARTS_WAIT_MS : IDLE_WAIT_MS);
 		if (!PQconsumeInput(me.conn))
 			connection_lost(me.conn);
 	}
@@ -615,6 +636,8 @@ record_error(const ErrorData *error)
 	bool		careful = me.applying && !me.careful && !apply_error_is_transient(error->sqlerrcode);
 	bool		news;
 
+	if (me.stream && apply_stream_progress(me.stream)->in_parts)
+		parts_failed(link);
 	snprintf(text, sizeof(text), "%s%s%s", error->message ? error->message : "unknown error",
 			 error->detail ? ": " : "", error->detail ? error->detail : "");
 	text[pg_mbcliplen(text, strlen(text), sizeof(text) - 1)] = '\0';

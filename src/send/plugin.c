@@ -20,17 +20,21 @@
  * Transactions that touch nothing of ours send nothing, unless commits here wait
  * for standbys: then they send begin and commit.
  *
+ * A large transaction may leave in parts, as it is decoded, if it is committed already
+ * (early.c).  Its begin says so; other transactions stand between its parts.
+ *
  * Options: proto_version (1), node (the receiver's id: its own writes are never
  * sent back), forward (local: only what was written here; all: also what came
  * from other nodes), compression (off, zstd: frames go as 'Z' messages), rows
- * (whole; narrow: without values that the receiver holds, see core/narrow.c).
+ * (whole; narrow: without values that the receiver holds, see core/narrow.c), parts (on,
+ * off: may transactions leave in parts).
  *
  * A frame is never held back for the next transaction's, though the receiver
  * would be glad of fewer: what a keepalive says is then ahead of what was sent,
  * and nobody would call us when the log ends.
  *
  * Memory: one frame, which is at most PLUGIN_FRAME_BYTES and one row; large
- * transactions spill to disk in the server's reorder buffer.
+ * transactions that are not committed yet spill to disk in the server's reorder buffer.
  *
  *-------------------------------------------------------------------------
  */
@@ -55,6 +59,7 @@
 #include "core/zip.h"
 #include "link/link.h"
 #include "node/node.h"
+#include "send/early.h"
 #include "send/news.h"
 #include "send/sent_relation.h"
 #include "state/range_tombstone.h"
@@ -80,6 +85,10 @@ typedef struct PluginData
 	ZipWriter	zip_writer;
 	WireWriter	zipped;
 	bool		began;			/* this transaction's begin is written */
+	bool		parts;			/* may transactions leave in parts? */
+	Early		early;
+	bool		in_part;		/* this is a part of one */
+	bool		part_began;		/* the begin of that one is written */
 	int			quiet;
 } PluginData;
 
@@ -149,6 +158,8 @@ parse_options(PluginData *data, List *options)
 						 errmsg("invalid value for option \"%s\": \"%s\"", "rows", value)));
 			data->narrow = strcmp(value, "narrow") == 0;
 		}
+		else if (strcmp(option->defname, "parts") == 0)
+			data->parts = defGetBoolean(option);
 		else
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -193,6 +204,7 @@ startup(LogicalDecodingContext *ctx, OutputPluginOptions *opt, bool is_init)
 
 	opt->output_type = OUTPUT_PLUGIN_BINARY_OUTPUT;
 	ctx->output_plugin_private = data;
+	ctx->streaming = false;		/* early.c says when */
 	if (is_init)
 		return;
 	parse_options(data, ctx->output_plugin_options);
@@ -200,6 +212,8 @@ startup(LogicalDecodingContext *ctx, OutputPluginOptions *opt, bool is_init)
 	wire_writer_init(&data->frame, PLUGIN_FRAME_BYTES);
 	if (data->zip)
 		start_zip(data, ctx->context);
+	if (data->parts)
+		early_start(&data->early, ctx->context);
 	data->stream.receiver = data->receiver;
 	data->stream.forwards = data->forward_all;
 	sent_relations_start(ctx->context);
@@ -214,6 +228,8 @@ filter_by_origin(LogicalDecodingContext *ctx, RepOriginId origin)
 {
 	PluginData *data = ctx->output_plugin_private;
 
+	if (data->parts)
+		early_before_record(ctx, &data->early);
 	return !data->forward_all && origin != InvalidRepOriginId;
 }
 
@@ -256,15 +272,19 @@ flush_frame(LogicalDecodingContext *ctx, PluginData *data, bool last)
 static void
 ensure_began(PluginData *data, ReorderBufferTXN *txn)
 {
+	bool	   *began = data->in_part ? &data->part_began : &data->began;
 	WireTxn		t = {0};
 
-	if (data->began)
+	if (*began)
 		return;
-	t.commit_lsn = txn->final_lsn;
-	t.commit_us = compat_txn_commit_time(txn);
+	if (!data->in_part)
+	{
+		t.commit_lsn = txn->final_lsn;
+		t.commit_us = compat_txn_commit_time(txn);
+	}
 	t.xid = txn->xid;
 	wire_put_begin(&data->frame, &t);
-	data->began = true;
+	*began = true;
 }
 
 /* a version that only the receiver wrote: it has it */
@@ -493,17 +513,17 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation rel, Reorder
 }
 
 static void
-commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+end_transaction(LogicalDecodingContext *ctx, PluginData *data, ReorderBufferTXN *txn, XLogRecPtr commit_lsn,
+				const bool *began)
 {
-	PluginData *data = ctx->output_plugin_private;
 	WireTxn		t = {0};
 
-	OutputPluginUpdateProgress(ctx, !data->began);
+	OutputPluginUpdateProgress(ctx, !*began);
 
 	/* someone may be waiting for the receiver: it must hear of this commit too */
-	if (!data->began && SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0')
+	if (!*began && SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0')
 		ensure_began(data, txn);
-	if (!data->began)
+	if (!*began)
 		return;
 	t.commit_lsn = commit_lsn;
 	t.end_lsn = txn->end_lsn;
@@ -511,6 +531,68 @@ commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn
 	wire_put_commit(&data->frame, &t);
 	news_passed(&data->frame, txn->end_lsn);
 	flush_frame(ctx, data, true);
+}
+
+static void
+commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+{
+	PluginData *data = ctx->output_plugin_private;
+
+	end_transaction(ctx, data, txn, commit_lsn, &data->began);
+}
+
+/* --- callbacks for a transaction that leaves in parts --- */
+
+static void
+part_begin(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
+{
+	PluginData *data = ctx->output_plugin_private;
+
+	if (early_part_begins(&data->early, txn))
+		data->part_began = false;
+	data->in_part = true;
+	data->frame.len = 0;
+}
+
+static void
+part_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation rel, ReorderBufferChange *c)
+{
+	PluginData *data = ctx->output_plugin_private;
+
+	if (early_change_counts(&data->early, txn, c->txn))
+		change(ctx, txn, rel, c);
+}
+
+static void
+part_end(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
+{
+	PluginData *data = ctx->output_plugin_private;
+
+	if (data->frame.len > 0)
+		flush_frame(ctx, data, true);
+	data->in_part = false;
+}
+
+static void
+parts_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+{
+	PluginData *data = ctx->output_plugin_private;
+
+	data->in_part = true;
+	end_transaction(ctx, data, txn, commit_lsn, &data->part_began);
+	data->in_part = false;
+	early_ends(&data->early);
+}
+
+static void
+parts_abort(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr abort_lsn)
+{
+	/* of subtransactions that were rolled back, nothing was sent */
+	if (!rbtxn_is_known_subxact(txn))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("transaction %u left in parts, but its commit is not for this receiver", txn->xid),
+				 errhint("The receiver asks for it again.")));
 }
 
 void
@@ -521,4 +603,9 @@ _PG_output_plugin_init(OutputPluginCallbacks *cb)
 	cb->begin_cb = begin;
 	cb->change_cb = change;
 	cb->commit_cb = commit;
+	cb->stream_start_cb = part_begin;
+	cb->stream_change_cb = part_change;
+	cb->stream_stop_cb = part_end;
+	cb->stream_commit_cb = parts_commit;
+	cb->stream_abort_cb = parts_abort;
 }
