@@ -61,6 +61,7 @@
 #include "node/node.h"
 #include "send/early.h"
 #include "send/news.h"
+#include "send/reread.h"
 #include "send/sent_relation.h"
 #include "state/range_tombstone.h"
 
@@ -218,6 +219,7 @@ startup(LogicalDecodingContext *ctx, OutputPluginOptions *opt, bool is_init)
 	data->stream.forwards = data->forward_all;
 	sent_relations_start(ctx->context);
 	news_start();
+	reread_start();
 
 	/* who connects to us can be connected to: our link to it need not wait longer */
 	link_wake_peer(data->receiver);
@@ -531,6 +533,7 @@ end_transaction(LogicalDecodingContext *ctx, PluginData *data, ReorderBufferTXN 
 	wire_put_commit(&data->frame, &t);
 	news_passed(&data->frame, txn->end_lsn);
 	flush_frame(ctx, data, true);
+	reread_passed(txn->end_lsn);
 }
 
 static void
