@@ -52,7 +52,7 @@ $x->query_safe("BEGIN; INSERT INTO t SELECT i, i, 'row ' || i FROM generate_seri
 $y->query_safe("UPDATE t SET a = -a, b = 'y' WHERE id <= 500; INSERT INTO t SELECT i, 0, 'y' FROM generate_series(20001, 20100) i");
 $x->query_safe("SET CONSTRAINTS ALL DEFERRED; UPDATE t SET a = a + 1 WHERE id <= 700; UPDATE seat SET seat = seat + 1 WHERE id <= 1500; INSERT INTO child SELECT i, i FROM generate_series(10001, 12000) i");
 $y->query_safe("INSERT INTO seat VALUES (5001, 9001); BEGIN; INSERT INTO t SELECT i, 0, 'y' FROM generate_series(30001, 30400) i");
-$x->query_safe("UPDATE seat SET seat = seat + 1 WHERE id BETWEEN 1501 AND 3000; SAVEPOINT s; UPDATE t SET b = 'gone'; DELETE FROM t WHERE id > 11000; INSERT INTO doc SELECT i, repeat('gone', 3000), i FROM generate_series(101, 130) i; ROLLBACK TO s;
+$x->query_safe("UPDATE seat SET seat = seat + 1 WHERE id BETWEEN 1501 AND 3000; SAVEPOINT s; UPDATE t SET b = 'gone'; DELETE FROM t WHERE id > 11000; INSERT INTO doc SELECT i, repeat('gone', 3000), i FROM generate_series(101, 130) i; ROLLBACK TO s; RELEASE s;
 	SAVEPOINT s2; DELETE FROM t WHERE id BETWEEN 12001 AND 13000; RELEASE s2;
 	INSERT INTO t SELECT i, 1, 'again' FROM generate_series(12901, 15000) i ON CONFLICT (id) DO UPDATE SET a = -1;
 	COPY (SELECT i, repeat(md5((i + 7)::text), 300), i FROM generate_series(201, 1500) i) TO '" . $node{a}->basedir . "/doc'; COPY doc FROM '" . $node{a}->basedir . "/doc';
@@ -66,6 +66,17 @@ cmp_ok($after[0] - $before[0], '>=', 1, 'transactions left in parts: ' . ($after
 cmp_ok($after[1] - $before[1], '>=', 20, 'in many: ' . ($after[1] - $before[1]));
 same('the same after it');
 is($errors->(), 0, 'nothing in quarantine, no conflict');
+
+# rows with values out of line, that come several to a record
+pause();
+one('a', "COPY (SELECT i, repeat(md5((i + 9)::text), 100 + i % 200), i FROM generate_series(10001, 11300) i) TO '" . $node{a}->basedir . "/doc2'");
+one('a', "COPY doc FROM '" . $node{a}->basedir . "/doc2'");
+@before = left();
+resume();
+ok(ferry_settled($node{a}), 'settled');
+@after = left_since($before[0] + 1, $before[1] + 5);
+cmp_ok($after[1] - $before[1], '>', 5, 'a COPY of large values leaves in parts: ' . ($after[1] - $before[1]));
+same('the same after COPY');
 
 # nobody sees half of one, nor what came with its parts before it is over
 one('a', "TRUNCATE t CASCADE");
