@@ -67,15 +67,15 @@ cmp_ok($after[1] - $before[1], '>=', 20, 'in many: ' . ($after[1] - $before[1]))
 same('the same after it');
 is($errors->(), 0, 'nothing in quarantine, no conflict');
 
-# rows with values out of line, that come several to a record
+# rows that come several to a record, some with values out of line, which come before the first of such records
 pause();
-one('a', "COPY (SELECT i, repeat(md5((i + 9)::text), 100 + i % 200), i FROM generate_series(10001, 11300) i) TO '" . $node{a}->basedir . "/doc2'");
+one('a', "COPY (SELECT i, repeat(md5((i + 9)::text), CASE WHEN i % 3000 < 40 THEN 100 + i % 200 ELSE 3 END), i FROM generate_series(10001, 20000) i) TO '" . $node{a}->basedir . "/doc2'");
 one('a', "COPY doc FROM '" . $node{a}->basedir . "/doc2'");
 @before = left();
 resume();
 ok(ferry_settled($node{a}), 'settled');
-@after = left_since($before[0] + 1, $before[1] + 5);
-cmp_ok($after[1] - $before[1], '>', 5, 'a COPY of large values leaves in parts: ' . ($after[1] - $before[1]));
+@after = left_since($before[0] + 1, 0);
+cmp_ok($after[1] - $before[1], '>', 5, 'a COPY with some large values leaves in parts: ' . ($after[1] - $before[1]));
 same('the same after COPY');
 
 # nobody sees half of one, nor what came with its parts before it is over
