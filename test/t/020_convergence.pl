@@ -109,7 +109,7 @@ sub table_sql
 for my $i (0 .. $n_nodes - 1)
 {
 	push @node, with_clock($i, sub {
-		ferry_cluster("n$i", "autovacuum_naptime = 1\nferry.housekeeping_ms = 200\nferry.prune_after = $prune\n"
+		ferry_cluster("n$i", "autovacuum_naptime = 1\nferry.housekeeping_ms = 200\nferry.prune_after = $prune\nlogical_decoding_work_mem = 64kB\n"
 			  . ($skewed ? "ferry.max_clock_skew = '2h'\n" : '')) });
 	ferry_node($node[$i], "n$i");
 	$node[$i]->safe_psql('postgres', "CREATE FUNCTION bor(int, int) RETURNS int LANGUAGE sql IMMUTABLE STRICT AS 'SELECT \$1 | \$2';
