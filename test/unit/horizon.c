@@ -921,6 +921,15 @@ test_rebirth(void)
 	reborn.horizon = &at_birth;
 	merge_plan(&rules, &death, &birth, &plan);
 	ok(plan.outcome == MERGE_MERGED, "a death that was not known to all is merged");
+	ok(plan.version.pruned, "and what comes of it says that something was dropped, as the death did");
+
+	/* where the horizon lags, what was taken has seen by name what was here */
+	(void) vector_raise(&at_birth, 1, 20);
+	version_write(&first, (Dot) {20, 1}, NULL, 0, ids, NCOLS, true, false, false, &dead);
+	dead.horizon = rules.horizon = NULL;
+	reborn.horizon = &at_birth;
+	merge_plan(&rules, &death, &birth, &plan);
+	ok(plan.outcome == MERGE_TAKEN && version_entry(&plan.version, 2) == 10, "a birth that is taken says that it comes after the death");
 	arena_reset();
 }
 
