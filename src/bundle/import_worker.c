@@ -250,6 +250,7 @@ verify(Import *im)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	(void) node_current();
+	incarnation_require_renamed();
 	rewind_parts(im);
 	if (im->fd < 0)
 		check_brought(im);

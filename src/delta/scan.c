@@ -37,6 +37,7 @@
 #include "node/holding.h"
 #include "node/horizon.h"
 #include "node/node.h"
+#include "node/runs.h"
 #include "state/state.h"
 
 /* one relation to be read: a leaf of a table under ferry, or its tombstones */
@@ -57,6 +58,9 @@ delta_scan_begin(const char *since)
 		holding_parse(since, &d->since, NULL);
 		d->has_since = true;
 	}
+	/* whoever gets these states, and how: what we write from here on is told */
+	incarnation_require_renamed();
+	(void) runs_met(node_current());
 	holding_promised(&d->holds);
 	d->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	horizon_read(d->snapshot, &d->horizon);

@@ -72,15 +72,8 @@ COMMENT ON FUNCTION ferry._note_meeting() IS 'internal: before anything is told 
 REVOKE ALL ON FUNCTION ferry._note_meeting() FROM PUBLIC;
 
 CREATE FUNCTION ferry._require_renamed() RETURNS void
-	LANGUAGE plpgsql STABLE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF EXISTS (SELECT FROM ferry.renaming) THEN
-		RAISE EXCEPTION 'node "%" went back in time and is looking through what it has written since', (SELECT n.name FROM ferry.local_node n)
-			USING ERRCODE = 'connection_exception';
-	END IF;
-END $$;
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'ferry_require_renamed';
 COMMENT ON FUNCTION ferry._require_renamed() IS 'internal: an error while own writes wait to be told under the new id';
 REVOKE ALL ON FUNCTION ferry._require_renamed() FROM PUBLIC;
 

@@ -35,6 +35,8 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/table.h"
 #include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "fmgr.h"
@@ -44,12 +46,15 @@
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "node/holding.h"
 #include "node/node.h"
 #include "node/private.h"
 #include "node/runs.h"
+#include "node/table.h"
 
 #define PATIENCE_MS 30000
 #define POLL_MS 10
@@ -201,6 +206,34 @@ Datum
 ferry_meet(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(runs_met(node_current()));
+}
+
+void
+incarnation_require_renamed(void)
+{
+	Relation	rel = table_open(ferry_relation("renaming"), AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
+	bool		any = HeapTupleIsValid(systable_getnext(scan));
+
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	if (any)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_EXCEPTION),
+				 errmsg("node \"%s\" went back in time and is looking through what it has written since", node_name())));
+}
+
+PG_FUNCTION_INFO_V1(ferry_require_renamed);
+
+/* SQL: ferry._require_renamed() */
+Datum
+ferry_require_renamed(PG_FUNCTION_ARGS)
+{
+	(void) node_current();
+	incarnation_require_renamed();
+	PG_RETURN_VOID();
 }
 
 PG_FUNCTION_INFO_V1(ferry_new_node_id);

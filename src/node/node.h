@@ -135,6 +135,13 @@ extern NodeId node_random_id(void);
 /* it is certain now who we are: take ferry.local_node and ferry.holding as they stand */
 extern void incarnation_settled(void);
 
+/*
+ * Before anything is taken from another node, or given to one, by whatever way: raise
+ * while own writes wait to become those of the present incarnation (apply/rename.h).  In a
+ * transaction.
+ */
+extern void incarnation_require_renamed(void);
+
 /* this database's database, and with it the clock's folder, is the right one from now on */
 extern void node_clock_confirm(void);
 
