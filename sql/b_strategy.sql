@@ -112,10 +112,30 @@ SELECT attempt('{"tags": {"kind": "set", "elements": [[], [], [], [], []]}}');
 SELECT attempt('{"attrs": {"kind": "map", "keys": {}}}');
 SELECT attempt('{"attrs": {"kind": "map", "keys": {"q": ["1", "99"]}}}');
 SELECT attempt('{"f": {"kind": "function"}}');
+
+-- a key that outlived a TRUNCATE has two dots, no more
+CREATE FUNCTION keys_with(d jsonb) RETURNS jsonb LANGUAGE sql AS
+	$$ SELECT jsonb_build_object('attrs', jsonb_build_object('kind', 'map', 'removed', jsonb_build_object('gone', d),
+		'keys', (SELECT jsonb_object_agg(k, d) FROM ferry.state('s', '{"id": 1}') s, jsonb_object_keys(s->'row'->'attrs') k))) $$;
+CREATE FUNCTION two_dots() RETURNS jsonb LANGUAGE sql AS
+	$$ SELECT jsonb_build_array(s->'last', jsonb_build_array('1', s->'last'->1)) FROM ferry.state('s', '{"id": 1}') s $$;
+SELECT attempt(keys_with(two_dots() || two_dots()));
+SELECT attempt(keys_with(two_dots()->0 || (two_dots()->1)));
+SELECT attempt(keys_with(jsonb_build_array(two_dots()->0, two_dots()->0)));
+SELECT ferry.merge('s', elsewhere(ferry.state('s', '{"id": 1}'), '{"p": "theirs"}', keys_with(two_dots())));
+SELECT dots->0->>0 AS first, jsonb_array_length(dots) AS dots, s->'strategies'->'attrs'->'removed'->'gone' = dots AS removed_alike
+	FROM (SELECT s, jsonb_path_query(s, '$.strategies.attrs.keys.*') AS dots FROM ferry.state('s', '{"id": 1}') s) AS x
+	WHERE jsonb_array_length(dots) = 2 LIMIT 1;
+UPDATE s SET attrs = attrs || '{"mine": 1}' WHERE id = 1;
+SELECT jsonb_path_query(s, '$.strategies.attrs.removed.gone.size()') AS dots, s->'strategies'->'attrs'->'keys'->'mine' = s->'last' AS mine
+	FROM ferry.state('s', '{"id": 1}') s;
 SELECT '100@1 parts{2:c(1=04)}'::ferry.version;
 SELECT '100@1 parts{2:c^101@1()}'::ferry.version;
 SELECT '100@1 parts{2:l()}'::ferry.version;
 SELECT '100@1 vv{2:50} parts{2:c(2=04),3:s(3*100@1,1*50@2+100@1),4:x^50@2(),5:m(2*100@1,-6b=50@2)}'::ferry.version;
+SELECT '100@1 vv{2:50} parts{5:m(2*40@2+100@1,-6b=40@2+50@2)}'::ferry.version;
+SELECT '100@1 vv{2:50} parts{5:m(2*40@2+50@2+100@1)}'::ferry.version;
+SELECT '100@1 vv{2:50} parts{5:m(-6b=50@2+40@2)}'::ferry.version;
 
 -- what a kind cannot hold makes a register of the column; NULL is a ground that counts as nothing
 UPDATE s SET n = NULL, tags = '{{a,b},{c,d}}', attrs = '[1]', m = NULL WHERE id = 1;
@@ -130,5 +150,5 @@ SELECT n, low, ferry.state('s', '{"id": 0}')->'strategies' ?| '{n,low}' AS has_p
 SELECT ferry.drop_table('s'), ferry.drop_table('by_row'), ferry.drop_table('one');
 SELECT count(*) FROM ferry.column_merge;
 DROP TABLE s, by_row, one, theirs, too_much;
-DROP FUNCTION bits, bits_volatile, elsewhere, share, attempt;
+DROP FUNCTION bits, bits_volatile, elsewhere, share, attempt, keys_with, two_dots;
 DROP DOMAIN money2;

@@ -87,7 +87,8 @@ ok(settle(), 'births beside each other');
 is(scalar(keys %{ { map { $_ => 1 } map { sql($_, "SELECT (s - 'vv' - 'horizon' - 'pruned')::text FROM ferry.state('s', '{\"id\": 1}') s") } @name } }),
 	1, 'make one row everywhere, versions included');
 is(sql('c', "SELECT ferry.merge('s', '$_')"), 'ignored', 'of which the old one is old news') for $alive, $dead;
-my $n = sql('a', 'SELECT n FROM s');
+# 3 + 5 + 4 less the 70 that a and b had in the old sum, which c took back and the others had forgotten; 30 since
+my $n = -28;
 is(alike('SELECT n FROM s'), "$n $n $n", 'one sum');
 sql('b', 'UPDATE s SET n = n + 1');
 sql('c', 'UPDATE s SET n = n + 1');

@@ -933,6 +933,55 @@ test_rebirth(void)
 	arena_reset();
 }
 
+/* a removed key is forgotten when all that it rests on is covered, and stays away */
+static void
+test_removed(void)
+{
+	State		full = {.alive = true};
+	State		less;
+	State		other;
+	Value		wanted = {0};
+	Value		value;
+	NodeVector	h;
+	const uint16_t map = ids[MAP];
+
+	/* 1 makes the row with key 0, 2 writes key 1, 1 removes it */
+	wanted.val[0] = 7;
+	version_init(&full.version, (Dot) {10, 1});
+	row_write_column(NULL, KIND_MAP, MAP, (Dot) {10, 1}, &full.version, wanted, &full.values[MAP]);
+	wanted.val[1] = 8;
+	less = full;
+	version_write(&full.version, (Dot) {20, 2}, &map, 1, ids, NCOLS, true, false, true, &less.version);
+	row_write_column(&full, KIND_MAP, MAP, (Dot) {20, 2}, &less.version, wanted, &less.values[MAP]);
+	full = less;
+	wanted.val[1] = 0;
+	version_write(&full.version, (Dot) {30, 1}, &map, 1, ids, NCOLS, true, false, true, &less.version);
+	row_write_column(&full, KIND_MAP, MAP, (Dot) {30, 1}, &less.version, wanted, &less.values[MAP]);
+	ok(version_column_parts(&less.version, map)->nparts == 2, "a removed key is kept");
+
+	vector_clear(&h);
+	(void) vector_raise(&h, 1, 30);
+	version_prune(&less.version, &h, NULL);
+	ok(version_column_parts(&less.version, map)->nparts == 2,
+	   "also when its removal is covered, but not a write of the row that is older");
+	(void) vector_raise(&h, 2, 20);
+	version_prune(&less.version, &h, NULL);
+	ok(version_column_parts(&less.version, map)->nparts == 1, "until both are");
+
+	/* beside a change elsewhere of what stood before */
+	other = full;
+	version_write(&full.version, (Dot) {25, 3}, NULL, 0, ids, NCOLS, true, false, true, &other.version);
+	less.version.horizon = &h;
+	row_join(&other.version, MAP, &less, &full, &value);
+	ok(value.val[0] == 7 && value.val[1] == 0, "who has the key still loses it by that");
+	row_join(&other.version, MAP, &full, &less, &value);
+	ok(value.val[0] == 7 && value.val[1] == 0, "whichever way they meet");
+	less.version.horizon = NULL;
+	row_join(&other.version, MAP, &less, &full, &value);
+	ok(value.val[1] == 8, "but not by a state that does not say under which horizon it was read");
+	arena_reset();
+}
+
 /* --- schedules for rare rules, found among many thousand and cut down to what it takes --- */
 
 /*
@@ -1085,6 +1134,7 @@ main(void)
 	srand(seed);
 	test_size();
 	test_rebirth();
+	test_removed();
 	for (int m = 0; m < 2; m++)
 		for (int l = 0; l < 2; l++)
 		{
