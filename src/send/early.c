@@ -146,14 +146,17 @@ is_row_record(XLogReaderState *record, bool *is_multi)
 	if (info == XLOG_HEAP_INSERT)
 		return (((xl_heap_insert *) XLogRecGetData(record))->flags &
 				(XLH_INSERT_ON_TOAST_RELATION | XLH_INSERT_IS_SPECULATIVE)) == 0;
-	return info == XLOG_HEAP_UPDATE || info == XLOG_HEAP_HOT_UPDATE || info == XLOG_HEAP_DELETE;
+	if (info == XLOG_HEAP_DELETE)
+		return (((xl_heap_delete *) XLogRecGetData(record))->flags & XLH_DELETE_CONTAINS_OLD) != 0;
+	return info == XLOG_HEAP_UPDATE || info == XLOG_HEAP_HOT_UPDATE;
 }
 
 /*
  * Did the change before this record complete a row, so that nothing waits for this
  * one?  (Of several rows inserted by one call, the server says it of the last.)  A row
  * of the same table as this record's is no TOAST chunk, nor is one of other than three
- * columns.
+ * columns.  Deletions of TOAST chunks, which stand between the new chunks of an updated
+ * row and the row, log no key.
  */
 static bool
 is_between_rows(ReorderBufferTXN *txn, XLogReaderState *record)
@@ -167,8 +170,9 @@ is_between_rows(ReorderBufferTXN *txn, XLogReaderState *record)
 	switch (before->action)
 	{
 		case REORDER_BUFFER_CHANGE_UPDATE:
-		case REORDER_BUFFER_CHANGE_DELETE:
 			return before->data.tp.clear_toast_afterwards;
+		case REORDER_BUFFER_CHANGE_DELETE:
+			return before->data.tp.oldtuple != NULL;
 		case REORDER_BUFFER_CHANGE_INSERT:
 			if (!before->data.tp.clear_toast_afterwards)
 				return false;

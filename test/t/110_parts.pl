@@ -78,6 +78,13 @@ ok(ferry_settled($node{a}), 'settled');
 cmp_ok($after[1] - $before[1], '>', 5, 'a COPY with some large values leaves in parts: ' . ($after[1] - $before[1]));
 same('the same after COPY');
 
+# values out of line that replace others: what is deleted stands between the new value and its row
+pause();
+one('a', "UPDATE doc SET body = repeat(md5((id + 1)::text), 100) WHERE id < 200; UPDATE doc SET body = repeat(md5((id + 2)::text), 90), n = -n");
+resume();
+ok(ferry_settled($node{a}), 'settled');
+same('the same after values were replaced');
+
 # nobody sees half of one, nor what came with its parts before it is over
 one('a', "TRUNCATE t CASCADE");
 ok(ferry_settled($node{a}), 'settled');
