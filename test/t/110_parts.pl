@@ -114,11 +114,13 @@ cmp_ok($after[1] - $before[1], '>', 20, 'and in many');
 same('the same');
 
 # what is in progress is not sent; the memory limit puts it on disk as ever
+my $start = -s $node{b}->logfile;
 $x->query_safe("BEGIN; UPDATE t SET b = 'in progress'");
 one('a', "INSERT INTO seat VALUES (6001, 6001)");
 ok(ferry_settled($node{a}), 'settled beside one in progress');
 my @now = left();
 cmp_ok($now[2], '>', $after[2], 'it is on disk');
+unlike(slurp_file($node{b}->logfile, $start), qr/long in coming/, 'and nobody waited for it');
 $x->query_safe("ROLLBACK");
 
 # ended halfway by crashes of either side, and of the link
